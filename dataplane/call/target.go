@@ -1,0 +1,41 @@
+package call
+
+import "time"
+
+// Target says how to reach a host. Immutable; all hosts of one cluster share
+// Options.
+type Target struct {
+	Network string // "tcp" or "unix"
+	Address string // "10.0.0.1:50051", "[::1]:50051" or a socket's path; never a name to resolve
+	Options *UpstreamOptions
+}
+
+// UpstreamOptions are a cluster's connection options. Immutable. Zero values
+// mean the documented defaults.
+type UpstreamOptions struct {
+	Cluster Scope // where connection counters go
+
+	ConnectTimeout time.Duration // Cluster.connect_timeout; 5 s
+	IdleTimeout    time.Duration // HttpProtocolOptions.idle_timeout; 1 h, negative: never
+	MaxAge         time.Duration // max_connection_duration; 0: unlimited
+	MaxRequests    uint32        // max_requests_per_connection; 0: unlimited
+
+	MaxConnections uint32 // per worker and host; default 4
+	MaxPending     uint32 // waiting for a stream, per worker and host; 1,024
+	MaxStreams     uint32 // concurrent streams per connection; peer's limit if 0
+
+	HTTP2 HTTP2Options
+}
+
+// HTTP2Options are envoy.config.core.v3.Http2ProtocolOptions. Zero values mean
+// the core's defaults.
+type HTTP2Options struct {
+	MaxConcurrentStreams        uint32        // advertised by a server; limit for a client
+	InitialStreamWindowSize     uint32        // bytes; 64 KiB by default
+	InitialConnectionWindowSize uint32        // bytes; 4 MiB by default
+	HPACKTableSize              uint32        // bytes; 4,096
+	MaxHeaderBytes              uint32        // decoded size (RFC 9113 §6.5.2); 64 KiB
+	MaxHeaderCount              uint32        // 200
+	KeepaliveInterval           time.Duration // connection_keepalive.interval; 0: server none, client 30 s while streams are open
+	KeepaliveTimeout            time.Duration // connection_keepalive.timeout; 10 s
+}
