@@ -1,0 +1,96 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+)
+
+// Options configure a Group.
+type Options struct {
+	// N is the number of workers; 0: GOMAXPROCS. Fewer than GOMAXPROCS is the
+	// one expensive choice: two processors then meet in one lock.
+	N int
+	// Logger gets events of connections and pools. nil: none.
+	Logger *slog.Logger
+	// NewDriver makes the driver of one worker. It may keep w but must not
+	// enter it before NewGroup has returned.
+	NewDriver func(w *Worker) Driver
+	// MemoryBudget bounds the bytes held for slow receivers, in the whole
+	// process; 0: 48 MiB (core-design §6).
+	MemoryBudget int64
+	// Seed seeds every random choice; 0: from the system. The simulation and
+	// its replays set it.
+	Seed uint64
+}
+
+// Group is the set of workers of a proxy.
+type Group struct {
+	opt     Options
+	workers []*Worker
+}
+
+// NewGroup returns a group of running workers.
+func NewGroup(o Options) *Group {
+	if o.N <= 0 {
+		o.N = runtime.GOMAXPROCS(0)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &Group{opt: o}
+	for i := range o.N {
+		g.workers = append(g.workers, newWorker(g, i))
+	}
+	return g
+}
+
+// Least returns the worker that should get the next connection: the one with
+// the least 4*active streams + connections. The figures are those of the last
+// batches; no lock is taken.
+func (g *Group) Least() *Worker {
+	best := g.workers[0]
+	for _, w := range g.workers[1:] {
+		if w.load.Load() < best.load.Load() {
+			best = w
+		}
+	}
+	return best
+}
+
+// Drain makes all connections of the chains that match drain: GOAWAY, later
+// a second GOAWAY with the real last stream, and at the deadline the streams
+// that are left get UNAVAILABLE. It returns at once.
+func (g *Group) Drain(match func(*Chain) bool, deadline time.Duration) {
+	for _, w := range g.workers {
+		w.post(msg{kind: msgDrain, match: match, dur: deadline})
+	}
+}
+
+// Sweep makes the workers look for retired hosts and let go of their
+// connections. It returns at once.
+func (g *Group) Sweep() {
+	for _, w := range g.workers {
+		w.post(msg{kind: msgSweep})
+	}
+}
+
+// ReadCounters calls f for each worker with its counter arrays, by
+// call.Scope's index; an array may be nil. f runs under the worker's lock and
+// must copy what it wants within microseconds.
+func (g *Group) ReadCounters(f func(worker int, scopes [][]uint64)) {
+	for i, w := range g.workers {
+		w.readCounters(func(scopes [][]uint64) { f(i, scopes) })
+	}
+}
+
+// Shutdown ends all connections: gracefully until ctx is done, then at once.
+// It returns when every connection is gone and the drivers are closed.
+func (g *Group) Shutdown(ctx context.Context) error {
+	return g.shutdown(ctx)
+}
+
+var _ call.Resumer = (*Worker)(nil)
