@@ -1,0 +1,53 @@
+# Sluice. `make help` lists the targets; CI runs `.ci/run`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GO       ?= go
+BIN      := bin
+FUZZTIME ?= 20s
+DEMO     ?=
+PKGS     ?= ./...
+TOOLS    := -modfile=tools/go.mod
+
+.PHONY: help build test race lint run bench conformance fuzz check clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/dataplane and bin/controlplane
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/dataplane ./cmd/controlplane
+
+test: ## Run every test
+	$(GO) test -shuffle=on -timeout 9m $(PKGS)
+
+race: ## Run every test under the race detector
+	$(GO) test -race -shuffle=on -timeout 20m $(PKGS)
+
+lint: ## Check formatting, vet, linters
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
+	$(GO) vet $(PKGS)
+	$(GO) tool $(TOOLS) golangci-lint run
+
+run: build ## Watch a control plane steer two proxies (DEMO=10s ends by itself)
+	$(GO) run ./test/demo -bin $(BIN) $(if $(DEMO),-for $(DEMO))
+
+bench: build ## Measure CPU per call beside the proxies found on PATH
+	$(GO) run ./test/bench run -dataplane $(BIN)/dataplane $(BENCHFLAGS)
+
+conformance: build ## Run h2spec and the gRPC interop suite through the proxy
+	test/conformance/run
+
+fuzz: ## Run every fuzzer for FUZZTIME
+	@set -e; for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \
+	  for n in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' $$f); do \
+	    echo "== $$n ($$(dirname $$f))"; $(GO) test -run '^$$' -fuzz "^$$n$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); \
+	  done; done
+
+check: ## Fail if tidy or golden files would change anything
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+	$(GO) test -run 'Golden|Docs' $(PKGS)
+
+clean: ## Remove what build made
+	rm -rf $(BIN)
