@@ -1,0 +1,127 @@
+package h2
+
+// The chunk sizes of a Pool: one for small output, one TLS record, one read.
+const (
+	chunkSmall = 4 << 10
+	chunkMid   = 16 << 10
+	chunkLarge = 64 << 10
+)
+
+const poison = 0xDB
+
+// Chunk is a piece of memory from a Pool, counted by its owners. It belongs to
+// one worker: nothing here is safe for concurrent use.
+//
+// Bytes below Len are immutable once a second owner exists (Keep); Append needs
+// a single owner.
+type Chunk struct {
+	// Next links the chunk into the list of its first owner.
+	Next *Chunk
+	b    []byte
+	n    int32
+	refs int32
+}
+
+// Bytes returns the filled part.
+func (c *Chunk) Bytes() []byte { return c.b[:c.n] }
+
+// Len returns the length of the filled part.
+func (c *Chunk) Len() int { return int(c.n) }
+
+// Cap returns the chunk's size.
+func (c *Chunk) Cap() int { return len(c.b) }
+
+// Room returns how many bytes Append would still take.
+func (c *Chunk) Room() int { return len(c.b) - int(c.n) }
+
+// Append copies as much of p as fits and returns how much that was. The
+// caller must be the only owner.
+func (c *Chunk) Append(p []byte) int {
+	k := copy(c.b[c.n:], p)
+	c.n += int32(k)
+	return k
+}
+
+// Keep adds an owner and returns c.
+func (c *Chunk) Keep() *Chunk {
+	c.refs++
+	return c
+}
+
+// Owners returns the number of owners.
+func (c *Chunk) Owners() int { return int(c.refs) }
+
+// Pool is a worker's free list of chunks, bounded in bytes.
+type Pool struct {
+	free    [3]*Chunk
+	freeLen int // bytes in the free lists
+	maxFree int
+	debug   bool // poison what is freed, check who frees
+	live    int  // chunks handed out and not yet back
+	bytes   int  // their bytes
+}
+
+// NewPool returns a pool that keeps at most maxFree bytes for reuse. With debug
+// on, freed chunks are filled with 0xDB and a double Put panics.
+func NewPool(maxFree int, debug bool) *Pool { return &Pool{maxFree: maxFree, debug: debug} }
+
+func chunkClass(min int) (class, size int) {
+	switch {
+	case min <= chunkSmall:
+		return 0, chunkSmall
+	case min <= chunkMid:
+		return 1, chunkMid
+	case min <= chunkLarge:
+		return 2, chunkLarge
+	}
+	return -1, min
+}
+
+// Get returns an empty chunk of at least min bytes; the caller is its one
+// owner. Sizes over 64 KiB are allocated and not kept.
+func (p *Pool) Get(min int) *Chunk {
+	class, size := chunkClass(min)
+	p.live++
+	p.bytes += size
+	if class >= 0 {
+		if c := p.free[class]; c != nil {
+			p.free[class] = c.Next
+			p.freeLen -= size
+			c.Next, c.n, c.refs = nil, 0, 1
+			return c
+		}
+	}
+	return &Chunk{b: make([]byte, size), refs: 1}
+}
+
+// Put takes an owner away; the last one's Put frees the chunk.
+func (p *Pool) Put(c *Chunk) {
+	c.refs--
+	if c.refs > 0 {
+		return
+	}
+	if p.debug {
+		if c.refs < 0 {
+			panic("h2: chunk freed twice")
+		}
+		for i := range c.b {
+			c.b[i] = poison
+		}
+	}
+	p.live--
+	p.bytes -= len(c.b)
+	class, size := chunkClass(len(c.b))
+	if class < 0 || p.freeLen+size > p.maxFree {
+		c.Next = nil
+		return
+	}
+	p.freeLen += size
+	c.Next = p.free[class]
+	p.free[class] = c
+}
+
+// Live returns how many chunks are handed out: 0 at rest.
+func (p *Pool) Live() int { return p.live }
+
+// LiveBytes returns the bytes of the chunks that are handed out.
+func (p *Pool) LiveBytes() int { return p.bytes }
