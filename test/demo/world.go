@@ -7,17 +7,15 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/sluice-proxy/sluice/test/echo"
+	"github.com/sluice-proxy/sluice/test/proc"
 )
 
 // world is everything the demo starts.
@@ -26,7 +24,7 @@ type world struct {
 	dir     string         // our own copy of the configuration
 	ports   map[string]int // port in testdata -> port in use, where they differ
 	stops   []func()
-	logs    []*tail
+	procs   []*proc.Process
 	died    chan error // a process ended on its own
 	closing chan struct{}
 }
@@ -149,32 +147,20 @@ func (w *world) dial(i int) (*grpc.ClientConn, error) {
 
 // process starts a program and stops it when the world closes.
 func (w *world) process(name, bin string, args ...string) error {
-	cmd := exec.Command(bin, args...)
-	out := &tail{name: name}
-	cmd.Stdout, cmd.Stderr = out, out
-	w.logs = append(w.logs, out)
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	p, err := proc.Start(name, bin, args...)
+	if err != nil {
+		return err
 	}
-	done := make(chan struct{})
+	w.procs = append(w.procs, p)
+	w.stops = append(w.stops, p.Stop)
 	go func() {
-		defer close(done)
-		err := cmd.Wait()
+		<-p.Done()
 		select {
 		case <-w.closing:
 		default:
-			w.died <- fmt.Errorf("%s ended by itself (%v):\n%s", name, err, out)
+			w.died <- fmt.Errorf("%s ended by itself (%v)\n%s", name, p.Err(), p.Report())
 		}
 	}()
-	w.stops = append(w.stops, func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may be gone already
-		select {
-		case <-done:
-		case <-time.After(5 * time.Second):
-			_ = cmd.Process.Kill()
-			<-done
-		}
-	})
 	return nil
 }
 
@@ -189,8 +175,8 @@ func (w *world) close() {
 
 func (w *world) output() string {
 	var b strings.Builder
-	for _, l := range w.logs {
-		b.WriteString(l.String())
+	for _, p := range w.procs {
+		b.WriteString(p.Report())
 	}
 	return b.String()
 }
@@ -207,32 +193,6 @@ try            grpcurl -plaintext -d '{"text":"hello"}' %s sluice.echo.v1.Echo/S
 
 `, w.addr("18000"), w.addr("10000"), w.addr("10001"), w.addr("9901"), w.addr("9902"),
 		w.addr("50051"), w.addr("50052"), w.addr("50053"), filepath.Join(w.dir, "quickstart"), w.addr("10000"), w.routesFile())
-}
-
-// tail keeps the end of a process's output for error messages.
-type tail struct {
-	name string
-	mu   sync.Mutex // guards buf
-	buf  []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	if over := len(t.buf) - 16<<10; over > 0 {
-		t.buf = t.buf[over:]
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.buf) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("--- output of %s\n%s", t.name, t.buf)
 }
 
 // copyTree copies the files below src to dst, replacing as repl says.
