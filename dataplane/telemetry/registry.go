@@ -1,10 +1,12 @@
 // Package telemetry names the counters that the workers keep and reads them
-// out in Envoy's stat names.
+// out under Envoy's stat names. It does no counting itself: workers count in
+// plain arrays addressed by call.Scope, and a scrape sums them.
 package telemetry
 
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 )
@@ -14,51 +16,94 @@ type Kind uint8
 
 // Kinds of scopes.
 const (
-	KindHTTP     Kind = iota + 1 // http.<stat_prefix>.
-	KindCluster                  // cluster.<name>.
-	KindListener                 // listener.<address>.
+	KindHTTP    Kind = iota + 1 // http.<stat_prefix>.
+	KindCluster                 // cluster.<name>.
 )
 
-// Registry hands out scopes. A scope lives as long as the registry: a name
-// that comes back finds its counters again, and a worker's arrays never move.
+// Registry hands out scopes and single stats. Both live as long as the
+// registry: a name that comes back finds its counters again, and the workers'
+// arrays never move. Safe for concurrent use.
 type Registry struct {
 	mu     sync.Mutex // guards all below
-	scopes []entry    // index 0 is the scope that counts nowhere
-	byName map[key]call.Scope
+	scopes []scope    // by index; index 0 counts nowhere
+	byName map[scope]call.Scope
+	single []single
+	named  map[string]*Counter
 }
 
-type key struct {
+type scope struct {
 	kind Kind
 	name string
 }
 
-type entry struct {
-	key
+// single is a stat outside the workers' arrays.
+type single struct {
+	name  string
+	gauge bool
+	read  func() uint64
 }
+
+// Counter is a stat that other goroutines than workers count, e.g. config
+// updates. Safe for concurrent use.
+type Counter struct{ v atomic.Uint64 }
+
+// Add adds n.
+func (c *Counter) Add(n uint64) { c.v.Add(n) }
+
+// Set sets the value of a gauge.
+func (c *Counter) Set(n uint64) { c.v.Store(n) }
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
-	return &Registry{scopes: make([]entry, 1), byName: make(map[key]call.Scope)}
+	return &Registry{
+		scopes: make([]scope, 1),
+		byName: make(map[scope]call.Scope),
+		named:  make(map[string]*Counter),
+	}
 }
 
 // Scope returns the scope of that kind and name, making it if there is none.
-// Safe for concurrent use.
 func (r *Registry) Scope(kind Kind, name string) call.Scope {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := key{kind, name}
+	k := scope{kind, name}
 	if s, ok := r.byName[k]; ok {
 		return s
 	}
 	s := call.Scope{Index: uint32(len(r.scopes))}
-	r.scopes = append(r.scopes, entry{k})
+	r.scopes = append(r.scopes, k)
 	r.byName[k] = s
 	return s
 }
 
-// snapshot returns the scopes handed out so far.
-func (r *Registry) snapshot() []entry {
+// Counter returns the counter with Envoy's full stat name, e.g.
+// "cluster_manager.cds.update_success", making it if there is none.
+func (r *Registry) Counter(name string) *Counter { return r.counter(name, false) }
+
+// Gauge is Counter for a value that goes up and down.
+func (r *Registry) Gauge(name string) *Counter { return r.counter(name, true) }
+
+func (r *Registry) counter(name string, gauge bool) *Counter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.scopes)
+	if c, ok := r.named[name]; ok {
+		return c
+	}
+	c := new(Counter)
+	r.named[name] = c
+	r.single = append(r.single, single{name, gauge, c.v.Load})
+	return c
+}
+
+// GaugeFunc adds a gauge that read answers at each scrape.
+func (r *Registry) GaugeFunc(name string, read func() uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.single = append(r.single, single{name, true, read})
+}
+
+func (r *Registry) snapshot() ([]scope, []single) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.scopes), slices.Clone(r.single)
 }

@@ -1,0 +1,59 @@
+package telemetry
+
+import (
+	"slices"
+	"strings"
+)
+
+// Source reads the workers' counter arrays, by call.Scope's index. It calls f
+// once per worker under that worker's lock; f copies and returns.
+type Source interface {
+	ReadCounters(f func(worker int, scopes [][]uint64))
+}
+
+// Stat is one value at the moment of a scrape.
+type Stat struct {
+	Name  string // Envoy's full name, e.g. "cluster.web.upstream_rq_total"
+	Value uint64
+	Gauge bool
+
+	// For Prometheus: the name without the scope's, and the scope's as a label.
+	Base, Label, LabelValue string
+}
+
+// Collect returns all stats, sorted by name. src may be nil.
+func (r *Registry) Collect(src Source) []Stat {
+	scopes, singles := r.snapshot()
+	sums := make([][]uint64, len(scopes))
+	for i, s := range scopes {
+		sums[i] = make([]uint64, len(layouts[s.kind].names))
+	}
+	if src != nil {
+		src.ReadCounters(func(_ int, arrays [][]uint64) {
+			for i, a := range arrays[:min(len(arrays), len(sums))] {
+				for k, v := range a[:min(len(a), len(sums[i]))] {
+					sums[i][k] += v
+				}
+			}
+		})
+	}
+	var out []Stat
+	for i, s := range scopes {
+		l, ok := layouts[s.kind]
+		if !ok {
+			continue // the scope that counts nowhere
+		}
+		prefix := l.prefix + "." + s.name + "."
+		for k, n := range l.names {
+			out = append(out, Stat{
+				Name: prefix + n, Value: sums[i][k], Gauge: isGauge(n),
+				Base: l.prefix + "." + n, Label: l.label, LabelValue: s.name,
+			})
+		}
+	}
+	for _, s := range singles {
+		out = append(out, Stat{Name: s.name, Base: s.name, Gauge: s.gauge, Value: s.read()})
+	}
+	slices.SortStableFunc(out, func(a, b Stat) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}

@@ -1,0 +1,85 @@
+package telemetry
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+)
+
+// workers is a Source with fixed arrays.
+type workers [][][]uint64
+
+func (w workers) ReadCounters(f func(int, [][]uint64)) {
+	for i, a := range w {
+		f(i, a)
+	}
+}
+
+// TestCollect counts on two workers, one of which has not seen the second
+// scope yet, and expects sums under Envoy's names.
+func TestCollect(t *testing.T) {
+	r := NewRegistry()
+	in := r.Scope(KindHTTP, "ingress")
+	web := r.Scope(KindCluster, "web.v1")
+	if again := r.Scope(KindHTTP, "ingress"); again != in {
+		t.Errorf("the same name gave scope %v, then %v", in, again)
+	}
+	r.Counter("cluster_manager.cds.update_success").Add(3)
+	r.GaugeFunc("server.live", func() uint64 { return 1 })
+
+	one := make([][]uint64, 3)
+	one[in.Index] = make([]uint64, call.DownstreamCounters)
+	one[in.Index][call.DownstreamRqTotal] = 5
+	one[web.Index] = make([]uint64, call.UpstreamCounters)
+	one[web.Index][call.UpstreamRqActive] = 2
+	two := make([][]uint64, 2)
+	two[in.Index] = make([]uint64, call.DownstreamCounters)
+	two[in.Index][call.DownstreamRqTotal] = 7
+
+	got := map[string]uint64{}
+	stats := r.Collect(workers{one, two})
+	for _, s := range stats {
+		if s.Value != 0 {
+			got[s.Name] = s.Value
+		}
+	}
+	want := map[string]uint64{
+		"http.ingress.downstream_rq_total":   12,
+		"cluster.web.v1.upstream_rq_active":  2,
+		"cluster_manager.cds.update_success": 3,
+		"server.live":                        1,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("stats that are not zero (-want +got):\n%s", diff)
+	}
+
+	var b strings.Builder
+	if err := WritePrometheus(&b, stats); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"# TYPE envoy_http_downstream_rq_total counter\n" + `envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix="ingress"} 12`,
+		"# TYPE envoy_cluster_upstream_rq_active gauge\n" + `envoy_cluster_upstream_rq_active{envoy_cluster_name="web.v1"} 2`,
+		"envoy_cluster_manager_cds_update_success 3",
+	} {
+		if !strings.Contains(b.String(), line+"\n") {
+			t.Errorf("no %q in the Prometheus text:\n%s", line, b.String())
+		}
+	}
+}
+
+// TestNames holds every counter to a name: a forgotten one would be empty.
+func TestNames(t *testing.T) {
+	for kind, l := range layouts {
+		seen := map[string]bool{}
+		for i, n := range l.names {
+			if n == "" || seen[n] {
+				t.Errorf("kind %d: counter %d has no name of its own: %q", kind, i, n)
+			}
+			seen[n] = true
+		}
+	}
+}
