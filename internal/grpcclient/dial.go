@@ -1,0 +1,183 @@
+package grpcclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/clock"
+)
+
+const (
+	defaultConnectTimeout = 5 * time.Second // Envoy's Cluster.connect_timeout
+
+	// maxHosts bounds the hosts tried in one connection attempt. When all
+	// failed the attempt has failed, and the channel backs off.
+	maxHosts = 3
+)
+
+// Options configure a channel. The zero value is plaintext with the cluster's
+// name as the authority.
+type Options struct {
+	// Authority is the :authority of all RPCs (GrpcService.envoy_grpc.authority);
+	// empty: the cluster's name, as in Envoy.
+	Authority string
+	// Credentials secure the connections; nil: plaintext.
+	Credentials credentials.TransportCredentials
+	// Clock tells the instants of reported outcomes; nil: time since Dial.
+	Clock func() clock.Nanos
+	// Extra options of the channel. Those that choose an address, a dialer, a
+	// proxy or an authority are not for here.
+	Extra []grpc.DialOption
+}
+
+// Dial returns a channel to the cluster that is called name and whose hosts set
+// picks. It does not connect before the first RPC. The caller closes it.
+func Dial(name string, set call.BackendSet, o Options) (*grpc.ClientConn, error) {
+	d := &dialer{set: set, authority: o.Authority, now: o.Clock}
+	if d.authority == "" {
+		d.authority = name
+	}
+	if d.now == nil {
+		start := time.Now()
+		d.now = func() clock.Nanos { return clock.Nanos(time.Since(start)) + 1 }
+	}
+	creds := o.Credentials
+	if creds == nil {
+		creds = insecure.NewCredentials()
+	}
+	opts := append([]grpc.DialOption{
+		grpc.WithContextDialer(d.dial),
+		grpc.WithNoProxy(),
+		grpc.WithAuthority(d.authority),
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDisableServiceConfig(),
+	}, o.Extra...)
+	cc, err := grpc.NewClient("passthrough:///"+name, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %q: %w", name, err)
+	}
+	return cc, nil
+}
+
+// dialer makes the connections of one channel. Calls may overlap.
+type dialer struct {
+	set       call.BackendSet
+	authority string
+	now       func() clock.Nanos
+}
+
+// dial is one connection attempt: it picks hosts until one can be connected to.
+func (d *dialer) dial(ctx context.Context, _ string) (net.Conn, error) {
+	c := &call.Call{Host: d.authority, GRPC: true, Arrived: d.now(), Rand: rand.Uint64()}
+	var errs []error
+	for attempt := range maxHosts {
+		c.Now, c.Draw = d.now(), rand.Uint64()
+		h, err := d.set.Pick(c, attempt)
+		if err != nil {
+			errs = append(errs, err)
+			break
+		}
+		conn, err := d.connect(ctx, h, attempt)
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+		c.Tried = append(c.Tried, h)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// connect connects to h and reports a failure to the backend set; a connection
+// that it returns reports its own end.
+func (d *dialer) connect(ctx context.Context, h call.Host, attempt int) (net.Conn, error) {
+	t := h.Target()
+	timeout := defaultConnectTimeout
+	if t.Options != nil && t.Options.ConnectTimeout > 0 {
+		timeout = t.Options.ConnectTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	start := d.now()
+	// Keepalive is HTTP/2's.
+	nd := net.Dialer{KeepAlive: -1}
+	conn, err := nd.DialContext(ctx, t.Network, t.Address)
+	if err != nil {
+		d.set.Done(h, &call.Outcome{
+			Host: h, Attempt: attempt,
+			Code: call.Unavailable, Flags: call.UpstreamConnFailure, Side: call.SideUpstream,
+			Start: start, End: d.now(), Detail: err.Error(),
+		})
+		return nil, err
+	}
+	return &hostConn{Conn: conn, dialer: d, host: h, attempt: attempt, start: start}, nil
+}
+
+// hostConn is a connection that reports its end to the backend set once.
+type hostConn struct {
+	net.Conn
+	dialer  *dialer
+	host    call.Host
+	attempt int
+	start   clock.Nanos
+
+	read  atomic.Uint64 // bytes
+	wrote atomic.Uint64 // bytes
+	cut   atomic.Bool   // the peer broke the connection
+	close sync.Once
+}
+
+func (c *hostConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.read.Add(uint64(n))
+	// A deadline or our own Close says nothing of the host, and an EOF after
+	// the handshake is how servers go.
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !isTimeout(err) {
+		c.cut.Store(true)
+	}
+	return n, err
+}
+
+func (c *hostConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.wrote.Add(uint64(n))
+	return n, err
+}
+
+func (c *hostConn) Close() error {
+	err := c.Conn.Close()
+	c.close.Do(c.report)
+	return err
+}
+
+// report tells the backend set how the connection did: badly if the host broke
+// it or never said anything.
+func (c *hostConn) report() {
+	o := &call.Outcome{
+		Host: c.host, Attempt: c.attempt, Connected: true, MaybeSeen: true,
+		Start: c.start, End: c.dialer.now(), BytesIn: c.wrote.Load(), BytesOut: c.read.Load(),
+	}
+	if c.cut.Load() || c.read.Load() == 0 {
+		o.Code, o.Flags, o.Side = call.Unavailable, call.UpstreamConnTerm, call.SideUpstream
+	}
+	c.dialer.set.Done(c.host, o)
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
