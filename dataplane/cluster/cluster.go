@@ -1,0 +1,116 @@
+package cluster
+
+import (
+	"sync/atomic"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+)
+
+// Cluster is a set of hosts and a policy to choose one. Pick, Done and the
+// readers are safe for concurrent use; Update and Close belong to the
+// configuration goroutine.
+type Cluster struct {
+	// Set at creation.
+
+	cfg        Config
+	thresholds [2]Thresholds // DEFAULT, HIGH
+
+	// Owned by the configuration goroutine.
+
+	byKey      map[hostKey]*Host
+	localities map[localityKey]uint32 // weights, of localities with hosts
+	round      uint64                 // number of Updates; marks the hosts that an Update saw
+
+	// Atomic.
+
+	set      atomic.Pointer[set]
+	requests breaker
+	retries  breaker
+	dropped  atomic.Uint64
+}
+
+var _ call.BackendSet = (*Cluster)(nil)
+
+// New returns a cluster without hosts: until its first Update, calls get
+// call.ReplyNoHealthy.
+func New(cfg Config) *Cluster {
+	if cfg.Overprovisioning == 0 {
+		cfg.Overprovisioning = defaultOverprovisioning
+	}
+	if cfg.PanicThreshold == nil {
+		t := uint32(defaultPanicThreshold)
+		cfg.PanicThreshold = &t
+	}
+	c := &Cluster{
+		cfg:        cfg,
+		thresholds: [2]Thresholds{DefaultThresholds(), DefaultThresholds()},
+		byKey:      make(map[hostKey]*Host),
+		localities: make(map[localityKey]uint32),
+	}
+	for i, t := range []*Thresholds{cfg.Breakers.Default, cfg.Breakers.High} {
+		if t != nil {
+			c.thresholds[i] = *t
+		}
+	}
+	c.requests.limit = int64(c.thresholds[0].MaxRequests)
+	c.retries.limit = int64(c.thresholds[0].MaxRetries)
+	c.set.Store(&set{overprovisioning: cfg.Overprovisioning})
+	return c
+}
+
+// Name returns the cluster's name.
+func (c *Cluster) Name() string { return c.cfg.Name }
+
+// Config returns what the cluster was made with, defaults filled in.
+func (c *Cluster) Config() *Config { return &c.cfg }
+
+// Pick chooses the host for an attempt. It takes its random numbers from
+// cl.Draw; a repeated attempt avoids the hosts of cl.Tried if there are others
+// that may be picked. Errors are call.ReplyDropOverload, call.ReplyNoHealthy
+// and call.ReplyOverflow.
+func (c *Cluster) Pick(cl *call.Call, attempt int) (call.Host, error) {
+	s := c.set.Load()
+	// A drop is decided once per call, not again for its retries.
+	if attempt == 0 && len(s.drops) > 0 && s.drop(cl.Draw) {
+		c.dropped.Add(1)
+		return nil, call.ReplyDropOverload
+	}
+	h := s.pick(cl, attempt)
+	if h == nil {
+		return nil, call.ReplyNoHealthy
+	}
+	if !c.requests.acquire() {
+		return nil, call.ReplyOverflow
+	}
+	h.active.Add(1)
+	h.total.Add(1)
+	return h, nil
+}
+
+// Done ends what a successful Pick began. o may be nil if nothing is known of
+// the attempt.
+func (c *Cluster) Done(h call.Host, o *call.Outcome) { done(h, o) }
+
+// done accounts to the host's own cluster, which need not be the one that the
+// caller's handle holds by now.
+func done(host call.Host, o *call.Outcome) {
+	h, ok := host.(*Host)
+	if !ok {
+		return
+	}
+	h.active.Add(-1)
+	h.cluster.requests.release()
+	if o != nil {
+		h.record(o)
+	}
+}
+
+// Close retires all hosts and leaves the cluster without any, for good.
+func (c *Cluster) Close() {
+	old := c.set.Swap(&set{overprovisioning: c.cfg.Overprovisioning})
+	for _, h := range old.hosts {
+		h.retired.Store(true)
+	}
+	clear(c.byKey)
+	clear(c.localities)
+}
