@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestControlPlaneRestart:
+//  1. a proxy under load; the control plane is killed (no goodbye);
+//  2. calls go on without it;
+//  3. its files change while it is away; it comes back on the same port;
+//  4. the proxy converges to the new files by itself, and no call failed.
+func TestControlPlaneRestart(t *testing.T) {
+	blue, green := startBackend(t, "blue"), startBackend(t, "green")
+	dir := newConfigDir(t, "edge")
+	port, cp := freePort(t), freePort(t)
+	dir.put(t, "listeners.yaml", listener("in", port, "r"))
+	dir.put(t, "clusters.yaml", cluster("blue"), cluster("green"))
+	dir.put(t, "endpoints.yaml", endpoints("blue", blue), endpoints("green", green))
+	dir.put(t, "routes.yaml", revision("r", 1, 50))
+	args := []string{"serve", "--config", dir.root, "--listen", fmt.Sprintf("127.0.0.1:%d", cp)}
+	first := start(t, "controlplane", "controlplane", args...)
+	p := startProxy(t, "edge", "edge-1", cp)
+	waitServing(t, port)
+	l := startLoad(t, port)
+	sees := func(rev int) func() error {
+		return func() error {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if _, ok := l.revs[rev]; !ok {
+				return fmt.Errorf("no call saw revision %d", rev)
+			}
+			return nil
+		}
+	}
+	eventually(t, 5*time.Second, "revision 1 is live", sees(1))
+
+	first.Kill()
+	eventually(t, 5*time.Second, "the proxy notices", func() error {
+		if v := p.stat(t, "control_plane.connected_state"); v != 0 {
+			return fmt.Errorf("control_plane.connected_state is %v", v)
+		}
+		return nil
+	})
+	before := l.calls.Load()
+	dir.put(t, "routes.yaml", revision("r", 2, 10))
+	eventually(t, 5*time.Second, "calls go on", func() error {
+		if n := l.calls.Load() - before; n < 200 {
+			return fmt.Errorf("%d calls since the control plane died", n)
+		}
+		return nil
+	})
+
+	start(t, "controlplane again", "controlplane", args...)
+	eventually(t, 15*time.Second, "revision 2 is live", sees(2))
+	l.finish(t)
+}
+
+// TestBadFileKeepsLastGood:
+//  1. a proxy serves revision 1;
+//  2. a file with a bad regular expression is written: the control plane says
+//     where the fault is, publishes nothing, and calls go on;
+//  3. the file is mended, and revision 3 goes live.
+func TestBadFileKeepsLastGood(t *testing.T) {
+	blue, green := startBackend(t, "blue"), startBackend(t, "green")
+	dir := newConfigDir(t, "edge")
+	port, cp := freePort(t), freePort(t)
+	dir.put(t, "listeners.yaml", listener("in", port, "r"))
+	dir.put(t, "clusters.yaml", cluster("blue"), cluster("green"))
+	dir.put(t, "endpoints.yaml", endpoints("blue", blue), endpoints("green", green))
+	dir.put(t, "routes.yaml", revision("r", 1, 50))
+	ctl := start(t, "controlplane", "controlplane", "serve", "--config", dir.root, "--listen", fmt.Sprintf("127.0.0.1:%d", cp))
+	startProxy(t, "edge", "edge-1", cp)
+	waitServing(t, port)
+	l := startLoad(t, port)
+
+	dir.put(t, "routes.yaml", `
+- "@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration
+  name: r
+  response_headers_to_add: [{header: {key: x-rev, value: "2"}}]
+  virtual_hosts:
+  - name: all
+    domains: ["*"]
+    routes:
+    - match: {safe_regex: {regex: "/(unclosed"}}
+      route: {cluster: blue}
+`)
+	eventually(t, 5*time.Second, "the control plane names the fault", func() error {
+		return contains(ctl.Output(), "routes.yaml", `"r"`, "virtual_hosts[0].routes[0].match.safe_regex")
+	})
+	dir.put(t, "routes.yaml", revision("r", 3, 50))
+	eventually(t, 5*time.Second, "revision 3 is live", func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if _, ok := l.revs[3]; !ok {
+			return fmt.Errorf("revisions seen: %v", l.revs)
+		}
+		if _, ok := l.revs[2]; ok {
+			t.Fatal("the bad revision went live")
+		}
+		return nil
+	})
+	l.finish(t)
+}
