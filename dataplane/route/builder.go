@@ -1,5 +1,11 @@
 package route
 
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
 // Builder makes a Table from virtual hosts and routes in configuration order.
 // Not safe for concurrent use.
 type Builder struct {
@@ -9,25 +15,61 @@ type Builder struct {
 	// follows the first ";" of the path does not count.
 	IgnorePathParameters bool
 
-	name string
+	name   string
+	hosts  hosts
+	vhosts []*vhost
+	errs   []error
 }
 
 // NewBuilder returns a builder of the route configuration name.
 func NewBuilder(name string) *Builder { return &Builder{name: name} }
 
 // VHostBuilder takes the routes of one virtual host.
-type VHostBuilder struct{}
-
-// AddVirtualHost adds a virtual host for domains. The error names every domain
-// that is malformed or already taken, and who took it.
-func (b *Builder) AddVirtualHost(name string, domains []string) (*VHostBuilder, error) {
-	return &VHostBuilder{}, nil
+type VHostBuilder struct {
+	b     *Builder
+	vhost *vhost
 }
 
-// Add appends a route. The error names everything wrong with it; the route is
-// then left out.
-func (v *VHostBuilder) Add(m Match, a Action) error { return nil }
+// AddVirtualHost adds a virtual host for domains. The error names every domain
+// that is already taken, and who took it. The VHostBuilder is never nil, so
+// that the errors of the routes can be found too.
+func (b *Builder) AddVirtualHost(name string, domains []string) (*VHostBuilder, error) {
+	vh := &vhost{name: name}
+	b.vhosts = append(b.vhosts, vh)
+	err := b.hosts.claim(vh, domains)
+	if err != nil {
+		err = fmt.Errorf("virtual host %q: %w", name, err)
+		b.errs = append(b.errs, err)
+	}
+	return &VHostBuilder{b: b, vhost: vh}, err
+}
 
-// Build makes the table of all that was added without error. The builder must
-// not be used again.
-func (b *Builder) Build() (*Table, error) { return &Table{name: b.name}, nil }
+// Add appends a route. It copies what it keeps of m and a. The error names
+// everything wrong with the route.
+func (v *VHostBuilder) Add(m Match, a Action) error {
+	e, err := compileEntry(&m, &a)
+	if err != nil {
+		v.b.errs = append(v.b.errs, fmt.Errorf("virtual host %q: %w", v.vhost.name, err))
+		return err
+	}
+	v.vhost.routes = append(v.vhost.routes, e)
+	return nil
+}
+
+// Build makes the table. It fails with all errors that AddVirtualHost and Add
+// have returned. The builder must not be used again.
+func (b *Builder) Build() (*Table, error) {
+	if err := errors.Join(b.errs...); err != nil {
+		return nil, fmt.Errorf("route configuration %q: %w", b.name, err)
+	}
+	for _, vh := range b.vhosts {
+		vh.routes = slices.Clip(vh.routes)
+		vh.index = newIndex(vh.routes)
+	}
+	return &Table{
+		name:           b.name,
+		hosts:          b.hosts,
+		ignorePort:     b.IgnorePort,
+		pathParameters: b.IgnorePathParameters,
+	}, nil
+}

@@ -1,5 +1,14 @@
 package route
 
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unsafe"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+)
+
 // HeaderKind is the kind of a HeaderMatch.
 type HeaderKind uint8
 
@@ -14,11 +23,183 @@ const (
 // occurs more than once are joined with "," first. A missing header matches
 // nothing but HeaderPresent, inverted or not, unless MissingAsEmpty.
 type HeaderMatch struct {
-	Name           string // ":method", ":path", ":authority" and ":scheme" too
+	Name           string // ":method", ":path", ":authority" (or "host") and ":scheme" too
 	Kind           HeaderKind
 	String         StringMatch // for HeaderString
 	Start, End     int64       // for HeaderRange
 	Absent         bool        // for HeaderPresent: present_match is false
 	Invert         bool        // invert_match
 	MissingAsEmpty bool        // treat_missing_header_as_empty
+}
+
+// match follows Envoy's HeaderUtility::matchHeaders.
+func (h *HeaderMatch) match(c *call.Call) bool {
+	value, n := headerValue(c, h.Name)
+	if h.Kind == HeaderPresent {
+		present := n > 0 || h.MissingAsEmpty
+		return present != h.Absent != h.Invert
+	}
+	switch {
+	case n == 0 && !h.MissingAsEmpty:
+		return false // even if inverted
+	case n < 2:
+		return h.matchValue(value) != h.Invert
+	case h.Kind == HeaderString && h.String.Kind == StringRegex:
+		// The one case that allocates: package regexp would move a buffer of
+		// ours to the heap for every call.
+		return h.String.Regex.match(headerText(c, h.Name)) != h.Invert
+	}
+	var buf [512]byte
+	joined := appendValues(buf[:0], c, h.Name)
+	return h.matchJoined(unsafe.String(unsafe.SliceData(joined), len(joined))) != h.Invert
+}
+
+func (h *HeaderMatch) matchValue(v string) bool {
+	if h.Kind == HeaderString && h.String.Kind == StringRegex {
+		return h.String.Regex.match(v)
+	}
+	return h.matchJoined(v)
+}
+
+// matchJoined does not retain v.
+func (h *HeaderMatch) matchJoined(v string) bool {
+	if h.Kind == HeaderString {
+		return h.String.matchPlain(v)
+	}
+	n, ok := parseInt(v)
+	return ok && h.Start <= n && n < h.End
+}
+
+func (h *HeaderMatch) compile() error {
+	h.Name = lower(h.Name)
+	if h.Name == "host" { // Envoy knows only :authority and maps host to it
+		h.Name = ":authority"
+	}
+	switch {
+	case h.Name == "":
+		return errors.New("header match without a name")
+	case h.Kind > HeaderRange:
+		return fmt.Errorf("header %q: unknown kind %d", h.Name, h.Kind)
+	case h.Kind == HeaderString:
+		if err := h.String.compile(); err != nil {
+			return fmt.Errorf("header %q: %w", h.Name, err)
+		}
+	}
+	return nil
+}
+
+// describe says for people what the header must be.
+func (h *HeaderMatch) describe() string {
+	var s string
+	switch h.Kind {
+	case HeaderString:
+		s = h.String.String()
+	case HeaderRange:
+		s = fmt.Sprintf("range [%d, %d)", h.Start, h.End)
+	default:
+		s = "present"
+		if h.Absent {
+			s = "absent"
+		}
+	}
+	if h.Invert {
+		s = "not " + s
+	}
+	return s
+}
+
+// headerValue returns the first value of a header and how many there are, or 2
+// if more. The pseudo-headers that filters may rewrite come from the call.
+func headerValue(c *call.Call, name string) (value string, n int) {
+	if name[0] == ':' {
+		switch name {
+		case ":path":
+			return single(c.Path)
+		case ":authority":
+			return single(c.Host)
+		case ":method":
+			return single(c.Method)
+		}
+	}
+	if c.Headers == nil {
+		return "", 0
+	}
+	fields := c.Headers.Fields
+	for i := range fields {
+		if fields[i].Name != name {
+			continue
+		}
+		if n++; n == 2 {
+			break
+		}
+		value = fields[i].Value
+	}
+	return value, n
+}
+
+func single(v string) (string, int) {
+	if v == "" {
+		return "", 0
+	}
+	return v, 1
+}
+
+// headerText returns what the matchers of a header see.
+func headerText(c *call.Call, name string) string {
+	if value, n := headerValue(c, name); n < 2 {
+		return value
+	}
+	return string(appendValues(nil, c, name))
+}
+
+// appendValues appends all values of a header. HTTP/2 splits cookies, which
+// belong together with "; " (RFC 9113 §8.2.3); other values with ",".
+func appendValues(dst []byte, c *call.Call, name string) []byte {
+	sep := ","
+	if name == "cookie" {
+		sep = "; "
+	}
+	first := true
+	fields := c.Headers.Fields
+	for i := range fields {
+		if fields[i].Name != name {
+			continue
+		}
+		if !first {
+			dst = append(dst, sep...)
+		}
+		first = false
+		dst = append(dst, fields[i].Value...)
+	}
+	return dst
+}
+
+// parseInt parses a whole decimal number as absl::SimpleAtoi does. It is
+// strconv.ParseInt without an error that allocates.
+func parseInt(s string) (int64, bool) {
+	s = strings.Trim(s, " \t\n\v\f\r")
+	neg := false
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		neg = s[0] == '-'
+		s = s[1:]
+	}
+	if s == "" {
+		return 0, false
+	}
+	var n int64 // negative or zero, for there is one more negative number
+	for i := range len(s) {
+		d := int64(s[i]) - '0'
+		if d < 0 || d > 9 {
+			return 0, false
+		}
+		const least = -1 << 63
+		if n < (least+d)/10 {
+			return 0, false
+		}
+		n = n*10 - d
+	}
+	if neg {
+		return n, true
+	}
+	return -n, n != -1<<63
 }

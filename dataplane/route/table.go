@@ -3,9 +3,21 @@ package route
 import "github.com/sluice-proxy/sluice/dataplane/call"
 
 // Table is a compiled route configuration. Immutable, safe for all workers at
-// once. What Direct returns never points back to it.
+// once. What Direct returns never points back to it: a long call must not keep
+// old tables alive.
 type Table struct {
-	name string
+	name           string
+	hosts          hosts
+	ignorePort     bool
+	pathParameters bool // cut them off
+}
+
+// vhost is a virtual host: its routes in configuration order, and the index
+// over them.
+type vhost struct {
+	name   string
+	routes []entry
+	index  index
 }
 
 var _ call.Director = (*Table)(nil)
@@ -16,5 +28,33 @@ func (t *Table) Name() string { return t.name }
 // Direct implements call.Director: the virtual host by c.Host, then the first
 // route that matches. call.ReplyNoRoute is the error if there is none.
 func (t *Table) Direct(c *call.Call) (call.Decision, error) {
-	return call.Decision{}, call.ReplyNoRoute
+	d := t.hosts.find(c.Host, t.ignorePort)
+	if d == nil {
+		return call.Decision{}, call.ReplyNoRoute
+	}
+	r := request{call: c, path: cutPath(c.Path, t.pathParameters)}
+	order := d.vhost.first(&r)
+	if order == noOrder {
+		return call.Decision{}, call.ReplyNoRoute
+	}
+	return d.vhost.routes[order].action.decide(c)
+}
+
+// first returns the order of the first route that takes the request, noOrder
+// if none does.
+func (v *vhost) first(r *request) uint32 {
+	best := uint32(noOrder)
+	cu := v.index.candidates(r)
+	for list := cu.next(best); list != nil; list = cu.next(best) {
+		for _, order := range list {
+			if order >= best {
+				break
+			}
+			if v.routes[order].try(r).step == matched {
+				best = order
+				break
+			}
+		}
+	}
+	return best
 }
