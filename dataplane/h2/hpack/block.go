@@ -125,13 +125,9 @@ func (b *Block) CopyFrom(src *Block) {
 }
 
 func (b *Block) copyString(s string) string {
-	n := copy(b.room(len(s)), s)
-	return b.take(n)
-}
-
-func (b *Block) room(n int) []byte { return b.arena.room(n, max(pieceSize, b.want)) }
-
-func (b *Block) take(n int) string {
+	n := copy(b.arena.room(len(s), b.pieceSize()), s)
 	b.used += n
 	return b.arena.take(n)
 }
+
+func (b *Block) pieceSize() int { return max(pieceSize, b.want) }

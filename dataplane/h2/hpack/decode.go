@@ -1,6 +1,10 @@
 package hpack
 
-import "github.com/sluice-proxy/sluice/dataplane/h2/hdr"
+import (
+	"unsafe"
+
+	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
+)
 
 // Limits bound one header list. Zero means no limit.
 type Limits struct {
@@ -88,14 +92,16 @@ type writer struct {
 	over          bool
 }
 
-// accept charges a field of this size. Once a field was refused, all are.
-func (w *writer) accept(size int) bool {
-	w.bytes -= size
+// add appends a field within the limits. Once a field was refused, all are.
+func (w *writer) add(f *Field) {
+	w.bytes -= f.Size()
 	w.fields--
 	if w.bytes < 0 || w.fields < 0 {
 		w.over = true
 	}
-	return !w.over
+	if !w.over {
+		w.b.Fields = append(w.b.Fields, *f)
+	}
 }
 
 // updates reads the table size updates at the start of a block: one, or two
@@ -156,9 +162,7 @@ func (d *Decoder) indexed(p []byte, w *writer) ([]byte, error) {
 		e.hash = hashField(e.nameHash, e.Value)
 		e.flag |= flagRepeats
 	}
-	if w.accept(e.Size()) {
-		w.b.Fields = append(w.b.Fields, *e)
-	}
+	w.add(e)
 	return p, nil
 }
 
@@ -166,145 +170,128 @@ func (d *Decoder) indexed(p []byte, w *writer) ([]byte, error) {
 // 6.2.1). The entry owns its strings, and the block points to them.
 func (d *Decoder) inserted(p []byte, w *writer) ([]byte, error) {
 	var f Field
-	p, name, err := d.name(p, 0x3f, &f)
-	if err != nil {
-		return nil, err
-	}
-	value, p, err := readString(p)
-	if err != nil {
-		return nil, err
-	}
 	t := &d.table
-	if name.b != nil {
-		if f.Name, err = name.decode(t); err != nil {
-			return nil, err
-		}
-		intern(&f)
+	p, err := d.name(p, 0x3f, &f, &t.strings, t.pieceSize())
+	if err != nil {
+		return nil, err
 	}
-	if f.Value, err = value.decode(t); err != nil {
+	if f.Value, p, err = readString(p, &t.strings, t.pieceSize()); err != nil {
 		return nil, err
 	}
 	finish(&f)
+	f.flag &^= flagArena
 	if t.fits(f.Size()) {
-		t.push(f)
+		t.push(&f)
 	}
-	if w.accept(f.Size()) {
-		w.b.Fields = append(w.b.Fields, f)
-	}
+	w.add(&f)
 	return p, nil
 }
 
 // literal reads a literal field without indexing or never indexed (RFC 7541
 // sections 6.2.2 and 6.2.3). Its strings go into the block's arena.
 func (d *Decoder) literal(p []byte, w *writer) ([]byte, error) {
-	var f Field
-	if p[0]&0x10 != 0 {
-		f.flag = flagNever
-	}
-	p, name, err := d.name(p, 0x0f, &f)
+	f := Field{flag: p[0] & 0x10 >> 4 * flagNever}
+	b := w.b
+	p, err := d.name(p, 0x0f, &f, &b.arena, b.pieceSize())
 	if err != nil {
 		return nil, err
 	}
-	value, p, err := readString(p)
-	if err != nil {
+	if f.Value, p, err = readString(p, &b.arena, b.pieceSize()); err != nil {
 		return nil, err
 	}
-	if name.b != nil {
-		f.flag |= flagArenaName
-		if f.Name, err = name.decode(w.b); err != nil {
-			return nil, err
-		}
-		intern(&f)
-	}
-	f.flag |= flagArenaValue
-	if f.Value, err = value.decode(w.b); err != nil {
-		return nil, err
+	b.used += len(f.Value)
+	if f.flag&flagArenaName != 0 {
+		b.used += len(f.Name)
 	}
 	finish(&f)
-	if w.accept(f.Size()) {
-		w.b.Fields = append(w.b.Fields, f)
-	}
+	w.add(&f)
 	return p, nil
 }
 
-// name reads the index of a literal's name, or the name itself, which is
-// returned undecoded.
-func (d *Decoder) name(p []byte, mask byte, f *Field) (rest []byte, name text, err error) {
+// name reads a literal's name, which is an index or a string. It keeps a string
+// in a, unless the name has a constant.
+func (d *Decoder) name(p []byte, mask byte, f *Field, a *arena, piece int) ([]byte, error) {
 	i, p, err := readInt(p, mask)
 	if err != nil {
-		return nil, text{}, err
+		return nil, err
 	}
-	if i == 0 {
-		name, p, err = readString(p)
-		return p, name, err
+	if i != 0 {
+		e, err := d.entry(i)
+		if err != nil {
+			return nil, err
+		}
+		f.Name, f.ID, f.nameHash = e.Name, e.ID, e.nameHash
+		return p, nil
 	}
-	e, err := d.entry(i)
+	src, p, huffman, err := readLiteral(p)
 	if err != nil {
-		return nil, text{}, err
+		return nil, err
 	}
-	f.Name, f.ID, f.nameHash = e.Name, e.ID, e.nameHash
-	return p, text{}, nil
-}
-
-// intern replaces a name by its constant if it has one.
-func intern(f *Field) {
-	if f.ID = hdr.Lookup(f.Name); f.ID != hdr.Unknown {
+	raw := src
+	if huffman {
+		raw = a.room(huffmanRoom(len(src)), piece)
+		n, err := huffmanDecode(raw, src)
+		if err != nil {
+			return nil, err
+		}
+		raw = raw[:n]
+	}
+	if f.ID = hdr.Lookup(unsafe.String(unsafe.SliceData(raw), len(raw))); f.ID != hdr.Unknown {
 		f.Name = f.ID.String()
 		f.nameHash = nameHashes[f.ID]
-		f.flag &^= flagArenaName
-		return
+		return p, nil
 	}
+	if !huffman {
+		copy(a.room(len(src), piece), src)
+	}
+	f.Name = a.take(len(raw))
 	f.nameHash = hashName(f.Name)
+	f.flag |= flagArenaName
+	return p, nil
 }
 
 // finish sets what depends on the value.
 func finish(f *Field) {
-	if isSecret(f.ID, len(f.Value)) {
+	f.flag |= flagArenaValue
+	switch id := f.ID; {
+	case id == hdr.Unknown:
+	case id <= hdr.Status:
+		f.static = staticIndex(id, f.Value)
+	case isSecret(id, len(f.Value)):
 		f.flag |= flagNever
 	}
-	if f.ID <= hdr.Status && f.ID != hdr.Unknown {
-		f.static = staticIndex(f.ID, f.Value)
+}
+
+// readString reads a string literal and keeps it in a.
+func readString(p []byte, a *arena, piece int) (s string, rest []byte, err error) {
+	src, p, huffman, err := readLiteral(p)
+	if err != nil {
+		return "", nil, err
 	}
+	if !huffman {
+		copy(a.room(len(src), piece), src)
+		return a.take(len(src)), p, nil
+	}
+	n, err := huffmanDecode(a.room(huffmanRoom(len(src)), piece), src)
+	if err != nil {
+		return "", nil, err
+	}
+	return a.take(n), p, nil
 }
 
-// text is a string literal as it is in the block; b is nil if there is none.
-type text struct {
-	b       []byte
-	huffman bool
-}
-
-// readString reads a string literal (RFC 7541 section 5.2).
-func readString(p []byte) (s text, rest []byte, err error) {
+// readLiteral reads a string literal as it is in the block (RFC 7541 section
+// 5.2).
+func readLiteral(p []byte) (src, rest []byte, huffman bool, err error) {
 	if len(p) == 0 {
-		return text{}, nil, errTruncated
+		return nil, nil, false, errTruncated
 	}
-	s.huffman = p[0]&0x80 != 0
+	huffman = p[0]&0x80 != 0
 	n, p, err := readInt(p, 0x7f)
 	if err != nil {
-		return text{}, nil, err
+		return nil, nil, false, err
 	}
 	if uint64(n) > uint64(len(p)) {
-		return text{}, nil, errTruncated
+		return nil, nil, false, errTruncated
 	}
-	s.b = p[:n]
-	return s, p[n:], nil
-}
-
-// memory is where strings go: a Block's arena or a table's.
-type memory interface {
-	room(n int) []byte
-	take(n int) string
-}
-
-// decode makes a string in m.
-func (s text) decode(m memory) (string, error) {
-	if !s.huffman {
-		n := copy(m.room(len(s.b)), s.b)
-		return m.take(n), nil
-	}
-	n, err := huffmanDecode(m.room(huffmanMax(len(s.b))), s.b)
-	if err != nil {
-		return "", err
-	}
-	return m.take(n), nil
+	return p[:n], p[n:], huffman, nil
 }

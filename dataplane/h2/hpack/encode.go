@@ -145,7 +145,7 @@ func (e *Encoder) insert(hash uint32, f *Field) {
 		x.Name = t.own(f.Name)
 	}
 	x.Value = t.own(f.Value)
-	if t.push(x) {
+	if t.push(&x) {
 		e.reindex()
 		return
 	}

@@ -71,9 +71,10 @@ func (f *Field) resolve() {
 	}
 }
 
-// isSecret tells whether a value must never enter a table.
+// isSecret tells whether a value of n octets must never enter a table. An empty
+// one is in the static table and tells nothing.
 func isSecret(id hdr.ID, n int) bool {
-	return (id == hdr.Authorization || id == hdr.Cookie) && n < shortSecret
+	return (id == hdr.Authorization || id == hdr.Cookie) && n > 0 && n < shortSecret
 }
 
 // NeverIndexed tells whether the field is sent as a never-indexed literal

@@ -26,21 +26,21 @@ var huffmanLengths = [256]uint8{
 }
 
 const (
-	huffmanFast   = 10 // bits looked up at once: all printable octets but a few
+	huffmanFast   = 12 // bits looked up at once: often two octets
 	huffmanMaxLen = 30
-	huffmanEOS    = 256
 )
 
 // huffman is the decoder's table.
 var huffman = fillHuffman()
 
 type huffmanTable struct {
-	// fast has for every prefix of 10 bits the octet and, above it, the length
-	// of its code; 0 if the code is longer.
-	fast [1 << huffmanFast]uint16
-	// For the longer codes, by length: end is one more than the last code, left
-	// aligned in 32 bits (it fits, for only EOS ends at 2^32, and is left out);
-	// first is the first code; at is its position in symbols.
+	// fast says for 12 bits which octets' codes they start with: the first
+	// octet, the second at bit 8, how many octets (1 or 2) at bit 16, bits of
+	// their codes at bit 24. It is 0 if the first code is longer than 12 bits.
+	fast [1 << huffmanFast]uint32
+	// By the length of a code: end is one more than the last code, left aligned
+	// in 32 bits (EOS, which ends at 2^32, is left out); first is the first
+	// code; at is its position in symbols.
 	end   [huffmanMaxLen + 1]uint32
 	first [huffmanMaxLen + 1]uint32
 	at    [huffmanMaxLen + 1]uint16
@@ -62,23 +62,42 @@ func fillHuffman() (t huffmanTable) {
 			if length <= huffmanFast {
 				pad := huffmanFast - length
 				for i := code << pad; i < (code+1)<<pad; i++ {
-					t.fast[i] = uint16(length)<<8 | uint16(sym)
+					t.fast[i] = uint32(length)<<24 | 1<<16 | uint32(sym)
 				}
 			}
 			code++
 		}
 		t.end[length] = code << (32 - length)
 	}
+	singles := t.fast
+	for i, one := range singles {
+		used := one >> 24
+		if two := singles[i<<used&(len(singles)-1)]; one != 0 && two != 0 && used+two>>24 <= huffmanFast {
+			t.fast[i] = (used+two>>24)<<24 | 2<<16 | two&0xff<<8 | one&0xff
+		}
+	}
 	return t
 }
 
-// huffmanMax is the most octets that n octets can decode to: the shortest code
-// has five bits.
-func huffmanMax(n int) int { return n * 8 / 5 }
+// slow finds the code that top starts with, which has more than 12 bits. It
+// returns 0 bits if there is none: top starts with EOS.
+func (t *huffmanTable) slow(top uint32) (sym byte, length uint) {
+	length = huffmanFast + 1
+	for top >= t.end[length] {
+		if length++; length > huffmanMaxLen {
+			return 0, 0
+		}
+	}
+	return t.symbols[uint32(t.at[length])+top>>(32-length)-t.first[length]], length
+}
 
-// huffmanDecode decodes src into dst, which has room for huffmanMax(len(src)),
-// and returns the number of octets. Padding must be shorter than 8 bits and
-// all ones, and EOS must not occur (RFC 7541 section 5.2).
+// huffmanRoom is the room needed to decode n octets: the shortest code has
+// five bits, and one octet more may be written over.
+func huffmanRoom(n int) int { return n*8/5 + 1 }
+
+// huffmanDecode decodes src into dst, which has huffmanRoom(len(src)), and
+// returns the number of octets. Padding must be shorter than 8 bits and all
+// ones, and EOS must not occur (RFC 7541 section 5.2).
 func huffmanDecode(dst, src []byte) (int, error) {
 	t := &huffman
 	var acc uint64 // left aligned
@@ -86,9 +105,9 @@ func huffmanDecode(dst, src []byte) (int, error) {
 	n := 0
 	for {
 		if len(src) >= 8 {
-			// Octets that were only partly taken are read again: the bits
-			// are the same.
-			acc |= binary.BigEndian.Uint64(src) >> have
+			// An octet that was taken only in part is read again, to the
+			// same bits.
+			acc |= binary.BigEndian.Uint64(src) >> (have & 63)
 			took := (63 - have) >> 3
 			src = src[took:]
 			have += took * 8
@@ -99,34 +118,42 @@ func huffmanDecode(dst, src []byte) (int, error) {
 				have += 8
 			}
 		}
-		// Without more input this goes on until the bits are used up.
-		for have >= huffmanMaxLen || len(src) == 0 {
-			var sym uint8
-			var length uint
-			if e := t.fast[acc>>(64-huffmanFast)]; e != 0 {
-				sym, length = uint8(e), uint(e>>8)
-			} else {
-				top := uint32(acc >> 32)
-				length = huffmanFast + 1
-				for length <= huffmanMaxLen && top >= t.end[length] {
-					length++
-				}
-				if length > huffmanMaxLen {
-					return 0, errHuffman // EOS, or the end of the input
-				}
-				sym = t.symbols[uint32(t.at[length])+top>>(32-length)-t.first[length]]
-			}
-			if length > have {
-				// No code is left, only padding.
-				if have > 7 || acc != ^uint64(0)<<(64-have) {
+		if have < huffmanMaxLen {
+			break // the input is used up
+		}
+		for have >= huffmanMaxLen {
+			e := t.fast[acc>>(64-huffmanFast)]
+			if e == 0 {
+				sym, length := t.slow(uint32(acc >> 32))
+				if length == 0 {
 					return 0, errHuffman
 				}
-				return n, nil
+				e = uint32(length)<<24 | 1<<16 | uint32(sym)
 			}
-			dst[n] = sym
-			n++
-			acc <<= length
-			have -= length
+			binary.LittleEndian.PutUint16(dst[n:], uint16(e))
+			n += int(e >> 16 & 0xff)
+			acc <<= e >> 24
+			have -= uint(e >> 24)
 		}
+	}
+	// Fewer than 30 bits are left, with zeros behind them. A second octet found
+	// together with one that ends here comes from those zeros.
+	for {
+		e := t.fast[acc>>(64-huffmanFast)]
+		sym, length := byte(e), uint(huffmanLengths[byte(e)])
+		if e == 0 {
+			sym, length = t.slow(uint32(acc >> 32))
+		}
+		if length > have {
+			// No code is left, only padding.
+			if have > 7 || acc != ^uint64(0)<<(64-have) {
+				return 0, errHuffman
+			}
+			return n, nil
+		}
+		dst[n] = sym
+		n++
+		acc <<= length
+		have -= length
 	}
 }

@@ -9,13 +9,15 @@ const maxIntegerOctets = 5
 // section 5.1). p is not empty. It fails on integers that do not end, do not fit
 // 32 bits or have too many octets.
 func readInt(p []byte, mask byte) (v uint32, rest []byte, err error) {
-	first := p[0] & mask
-	p = p[1:]
-	if first < mask {
-		return uint32(first), p, nil
+	if v := p[0] & mask; v < mask {
+		return uint32(v), p[1:], nil
 	}
+	return readLongInt(p[1:], mask)
+}
+
+func readLongInt(p []byte, mask byte) (v uint32, rest []byte, err error) {
 	sum := uint64(mask)
-	for i := 0; i < maxIntegerOctets; i++ {
+	for i := range maxIntegerOctets {
 		if i >= len(p) {
 			return 0, nil, errTruncated
 		}
@@ -36,8 +38,11 @@ func appendInt(dst []byte, kind, mask byte, v uint32) []byte {
 	if v < uint32(mask) {
 		return append(dst, kind|byte(v))
 	}
-	dst = append(dst, kind|mask)
-	v -= uint32(mask)
+	return appendLongInt(dst, kind|mask, v-uint32(mask))
+}
+
+func appendLongInt(dst []byte, first byte, v uint32) []byte {
+	dst = append(dst, first)
 	for v >= 0x80 {
 		dst = append(dst, byte(v)|0x80)
 		v >>= 7

@@ -60,12 +60,12 @@ func (t *table) fits(size int) bool {
 
 // push adds an entry for which fits said true. It reports whether the ring was
 // replaced by a larger one.
-func (t *table) push(f Field) (grown bool) {
+func (t *table) push(f *Field) (grown bool) {
 	if t.n == len(t.ring) {
 		t.grow()
 		grown = true
 	}
-	t.ring[t.inserted&uint32(len(t.ring)-1)] = f
+	t.ring[t.inserted&uint32(len(t.ring)-1)] = *f
 	t.inserted++
 	t.n++
 	t.size += uint32(f.Size())
@@ -81,17 +81,14 @@ func (t *table) grow() {
 	t.ring = ring
 }
 
-// room and take are the arena's, with pieces that suit a table: small for the
-// few fields of most connections.
-func (t *table) room(n int) []byte {
-	size := min(maxTextPiece, max(firstTextPiece, 2*cap(t.strings.piece)))
-	return t.strings.room(n, size)
+// pieceSize is the size of the next piece of strings: small for the few fields
+// of most connections.
+func (t *table) pieceSize() int {
+	return min(maxTextPiece, max(firstTextPiece, 2*cap(t.strings.piece)))
 }
-
-func (t *table) take(n int) string { return t.strings.take(n) }
 
 // own copies a string.
 func (t *table) own(s string) string {
-	n := copy(t.room(len(s)), s)
-	return t.take(n)
+	n := copy(t.strings.room(len(s), t.pieceSize()), s)
+	return t.strings.take(n)
 }
