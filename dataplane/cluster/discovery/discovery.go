@@ -3,7 +3,9 @@ package discovery
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/cluster"
@@ -28,8 +30,8 @@ type Config struct {
 	MinRefreshRate time.Duration
 	// FailureBase and FailureMax are dns_failure_refresh_rate's base_interval
 	// and max_interval. After the n-th failure in a row the next lookup comes
-	// at random within min(FailureMax, FailureBase·2^n). 0: RefreshRate
-	// without growth; FailureMax 0: 10·FailureBase.
+	// at random between half and all of min(FailureMax, FailureBase·2^(n-1)).
+	// FailureBase 0: after RefreshRate; FailureMax 0: 10·FailureBase.
 	FailureBase time.Duration
 	FailureMax  time.Duration
 	RespectTTL  bool          // respect_dns_ttl: the answer's TTL replaces RefreshRate
@@ -67,9 +69,17 @@ const (
 
 // Resolver follows the names of one cluster.
 type Resolver struct {
+	// Set at creation.
+
 	cfg    Config
 	update func(*cluster.Assignment)
 	first  func(error)
+
+	// Owned by Run's goroutine.
+
+	sites   []site           // the configured endpoints, in order
+	names   map[string]*name // by DNS name
+	waiting int              // names without an answer or failure yet
 }
 
 // New returns a Resolver that calls update with each assignment that differs
@@ -79,10 +89,91 @@ type Resolver struct {
 // first if there is anything to tell. Both are called one after the other on
 // Run's goroutine and may be nil.
 func New(cfg Config, update func(*cluster.Assignment), first func(err error)) *Resolver {
+	if cfg.Assignment == nil {
+		cfg.Assignment = new(cluster.Assignment)
+	}
+	if cfg.RefreshRate <= 0 {
+		cfg.RefreshRate = defaultRefreshRate
+	}
+	if cfg.MinRefreshRate <= 0 {
+		cfg.MinRefreshRate = defaultMinRefreshRate
+	}
+	if cfg.FailureMax < cfg.FailureBase {
+		cfg.FailureMax = 10 * cfg.FailureBase
+	}
+	if cfg.Lookup == nil {
+		cfg.Lookup = System()
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Uint64
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if update == nil {
+		update = func(*cluster.Assignment) {}
+	}
+	if first == nil {
+		first = func(error) {}
+	}
 	return &Resolver{cfg: cfg, update: update, first: first}
 }
 
-// Run resolves until ctx ends and then returns when all of its goroutines have.
+const (
+	defaultRefreshRate    = 5 * time.Second
+	defaultMinRefreshRate = time.Second
+	// lookupTimeout bounds one look-up of a name: both families, all servers.
+	lookupTimeout = 20 * time.Second
+)
+
+// Run resolves until ctx ends, and returns when all of its goroutines have. If
+// no endpoint has a name to resolve it returns at once. Run may be called once.
 func (r *Resolver) Run(ctx context.Context) {
-	r.run(ctx)
+	r.plan()
+	if r.numeric() {
+		r.update(r.assignment())
+	}
+	if r.waiting == 0 {
+		r.first(r.failures())
+		return
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	defer cancel()
+	results := make(chan result)
+	for _, n := range r.names {
+		loops.Go(func() { r.follow(ctx, n.name, results) })
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case res := <-results:
+			r.take(res)
+		}
+	}
+}
+
+// take keeps a result, and tells the owner if it changes anything.
+func (r *Resolver) take(res result) {
+	n := r.names[res.name]
+	changed := n.take(res, r.cfg.Logical)
+	switch {
+	case res.err != nil && n.err == nil:
+		r.cfg.Logger.Warn("name not resolved", "cluster", r.cfg.Cluster, "name", n.name, "reason", res.err)
+	case res.err == nil && n.err != nil:
+		r.cfg.Logger.Info("name resolved again", "cluster", r.cfg.Cluster, "name", n.name)
+	}
+	n.err = res.err
+	if changed {
+		r.update(r.assignment())
+	}
+	if !n.seen {
+		n.seen = true
+		if r.waiting--; r.waiting == 0 {
+			r.first(r.failures())
+		}
+	}
 }
