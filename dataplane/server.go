@@ -1,0 +1,241 @@
+//go:build unix
+
+package dataplane
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/listener"
+	"github.com/sluice-proxy/sluice/dataplane/telemetry"
+	"github.com/sluice-proxy/sluice/dataplane/worker"
+)
+
+// DefaultDrainTime is how long calls may go on after their connection began to
+// drain (Envoy's --drain-time-s).
+const DefaultDrainTime = 600 * time.Second
+
+// Options configure a Server. The zero value is usable.
+type Options struct {
+	// Concurrency is the number of workers; 0: GOMAXPROCS. It never changes
+	// GOMAXPROCS, and fewer workers than that is slower, not leaner.
+	Concurrency int
+	// Logger gets what operators should know. nil: nothing is logged.
+	Logger *slog.Logger
+	// Registry gets the server's own stats. nil: none are kept.
+	Registry *telemetry.Registry
+	// DrainTime bounds every drain; 0: DefaultDrainTime.
+	DrainTime time.Duration
+	// MemoryBudget bounds the bytes that the whole proxy holds for slow
+	// receivers; 0: the worker's default.
+	MemoryBudget int64
+}
+
+// Server is a proxy. Its methods are safe for concurrent use; what
+// configures listeners is done one after the other.
+type Server struct {
+	// Set at creation.
+
+	log   *slog.Logger
+	drain time.Duration
+	group *worker.Group
+	stats stats
+	done  chan struct{} // closed by Shutdown
+
+	accepting sync.WaitGroup // the accept goroutines
+	connID    atomic.Uint64
+
+	mu       sync.Mutex // guards all below, and the sockets
+	closed   bool
+	bindings map[string]*binding // by listener name
+	sockets  map[string]*socket  // by address key; includes those that are closing
+}
+
+// stats are the server's own; their names are Envoy's.
+type stats struct {
+	createSuccess, createFailure, active *telemetry.Counter
+}
+
+// errClosed is what a Server that was shut down says.
+var errClosed = errors.New("dataplane: server is shut down")
+
+// New returns a running Server without listeners. It must be shut down.
+func New(o Options) (*Server, error) {
+	if o.Concurrency < 0 {
+		return nil, fmt.Errorf("dataplane: concurrency %d is negative", o.Concurrency)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registry == nil {
+		o.Registry = telemetry.NewRegistry()
+	}
+	return &Server{
+		log:   o.Logger,
+		drain: cmp.Or(o.DrainTime, DefaultDrainTime),
+		group: worker.NewGroup(worker.Options{
+			N:            o.Concurrency,
+			Logger:       o.Logger,
+			NewDriver:    worker.NewNetpoll,
+			MemoryBudget: o.MemoryBudget,
+		}),
+		stats: stats{
+			createSuccess: o.Registry.Counter("listener_manager.listener_create_success"),
+			createFailure: o.Registry.Counter("listener_manager.listener_create_failure"),
+			active:        o.Registry.Gauge("listener_manager.total_listeners_active"),
+		},
+		done:     make(chan struct{}),
+		bindings: make(map[string]*binding),
+		sockets:  make(map[string]*socket),
+	}, nil
+}
+
+// Bind reserves the addresses of l that the listener of that name does not
+// have yet, without listening. If it fails, nothing has changed; the error
+// names each address that could not be had, and why.
+func (s *Server) Bind(l *listener.Listener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	if err := s.bindLocked(l); err != nil {
+		s.stats.createFailure.Add(1)
+		return fmt.Errorf("listener %q: %w", l.Name, err)
+	}
+	return nil
+}
+
+// Serve makes l the configuration of its listener: its addresses (those that
+// Bind did not reserve are reserved now) accept, new connections get its filter
+// chains, connections whose chain's Key stands pick up that chain's Manager
+// with their next call, and those whose Key is gone drain. Addresses of an
+// earlier version that l does not have stop accepting. If it fails, the earlier
+// version goes on.
+func (s *Server) Serve(l *listener.Listener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	err := s.bindLocked(l)
+	if err == nil {
+		err = s.serveLocked(l)
+	}
+	if err != nil {
+		s.stats.createFailure.Add(1)
+		return fmt.Errorf("listener %q: %w", l.Name, err)
+	}
+	return nil
+}
+
+// Remove stops accepting for the listener of that name and drains its
+// connections. It returns at once; unknown names are ignored.
+func (s *Server) Remove(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.bindings[name]
+	if b == nil {
+		return
+	}
+	delete(s.bindings, name)
+	for _, k := range b.sockets {
+		k.releaseLocked()
+	}
+	if b.state.Load() != nil {
+		b.swap(nil)
+		s.stats.active.Set(s.activeLocked())
+		s.log.Info("listener removed", "listener", name)
+	}
+}
+
+// Sweep makes the workers let go of upstream connections to hosts that were
+// retired. Call it after host sets have changed.
+func (s *Server) Sweep() { s.group.Sweep() }
+
+// ReadCounters implements telemetry.Source.
+func (s *Server) ReadCounters(f func(worker int, scopes [][]uint64)) { s.group.ReadCounters(f) }
+
+// ListenerStatus is what is known of one listener.
+type ListenerStatus struct {
+	Name      string
+	Addresses []string // as bound: a port of 0 is the one the system chose
+	Serving   bool     // false: addresses are reserved, Serve was not called yet
+}
+
+// Listeners returns the listeners, sorted by name.
+func (s *Server) Listeners() []ListenerStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []ListenerStatus
+	for name, b := range s.bindings {
+		st := ListenerStatus{Name: name, Serving: b.state.Load() != nil}
+		for _, k := range b.sockets {
+			st.Addresses = append(st.Addresses, k.bound())
+		}
+		out = append(out, st)
+	}
+	slices.SortFunc(out, func(a, b ListenerStatus) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Drain asks the clients of all connections to go elsewhere, without closing a
+// listener: calls in progress have DrainTime to end. Connections accepted
+// later are not drained, or a client that has nowhere else to go would come
+// back at once and for ever. It returns at once.
+func (s *Server) Drain() {
+	s.group.Drain(func(*worker.Chain) bool { return true }, s.drain)
+}
+
+// Shutdown stops accepting, drains all connections and returns when they are
+// gone. When ctx is done or DrainTime is over, what is left is closed. The
+// error is nil if every call ended by itself.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return errClosed
+	}
+	s.closed = true
+	close(s.done)
+	for _, b := range s.bindings {
+		for _, k := range b.sockets {
+			k.releaseLocked()
+		}
+	}
+	clear(s.bindings)
+	s.stats.active.Set(0)
+	s.mu.Unlock()
+
+	s.accepting.Wait()
+	ctx, cancel := context.WithTimeout(ctx, s.drain)
+	defer cancel()
+	return s.group.Shutdown(ctx)
+}
+
+// pause waits for d or Shutdown.
+func (s *Server) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.done:
+	}
+}
+
+func (s *Server) activeLocked() uint64 {
+	n := uint64(0)
+	for _, b := range s.bindings {
+		if b.state.Load() != nil {
+			n++
+		}
+	}
+	return n
+}
