@@ -193,9 +193,6 @@ func (s *sotw) request(t *typeState, names []string) *discoveryv3.DiscoveryReque
 		req.ErrorDetail = &rpcstatus.Status{Code: codeInternal, Message: t.refused}
 		t.refused = ""
 	}
-	if !t.asked || t.nonce != "" {
-		t.st.Attempts++
-	}
 	t.asked = true
 	t.explicit = t.explicit || len(names) > 0
 	return req
@@ -215,10 +212,10 @@ func (s *sotw) received(m proto.Message, now time.Time) *Response {
 	// Whatever was to be said of an earlier response is out of date now: the
 	// server ignores requests whose nonce is not its newest.
 	t.nonce, t.newest, t.refused = msg.Nonce, s.seq, ""
+	t.inFlight = t.wanted()
 	if !t.wanted() {
 		return nil // as Envoy: no interest, no answer
 	}
-	t.inFlight = true
 	r := &Response{
 		TypeURL: msg.TypeUrl,
 		Version: msg.VersionInfo,
@@ -317,6 +314,7 @@ func (s *sotw) status() []TypeStatus {
 	for _, t := range s.types {
 		st := t.st
 		st.TypeURL = t.url
+		st.Attempts = 1 + st.Successes + st.Rejections + st.Failures
 		st.Subscription = Subscription{Wildcard: t.want.Wildcard, Names: slices.Clone(t.want.Names)}
 		st.Waiting = s.open && t.asked && t.wanted() && t.nonce == ""
 		st.InFlight = s.open && t.inFlight

@@ -27,7 +27,7 @@ type TypeStatus struct {
 	RejectReason string    // its error; empty if a response was accepted since
 
 	// Counters, with Envoy's meaning.
-	Attempts   uint64 // update_attempt: a first request, and each response since
+	Attempts   uint64 // update_attempt: one more than the outcomes below, for the one awaited
 	Successes  uint64 // update_success
 	Rejections uint64 // update_rejected
 	Failures   uint64 // update_failure: streams that ended or could not be opened
