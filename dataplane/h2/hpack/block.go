@@ -18,11 +18,12 @@ type Block struct {
 const (
 	pieceSize  = 512     // of an arena, unless more was needed the last time
 	keepArena  = 4 << 10 // bytes a Block may keep over Reset
-	keepFields = 64      // fields a Block may keep over Reset
+	keepFields = 96      // fields a Block may keep over Reset: 4.5 KiB
+	fewFields  = 16      // room made at first
 )
 
 // Reset empties the block. All strings in its arena become invalid; capacity
-// is kept for the next block, up to 64 fields and 4 KiB.
+// is kept for the next block, up to 96 fields and 4 KiB of strings.
 func (b *Block) Reset() {
 	if cap(b.Fields) > keepFields {
 		b.Fields = nil

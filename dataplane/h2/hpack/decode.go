@@ -60,6 +60,9 @@ func (d *Decoder) Decode(p []byte, b *Block, lim Limits) error {
 	if w.fields <= 0 {
 		w.fields = maxInt
 	}
+	if b.Fields == nil {
+		b.Fields = make([]Field, 0, fewFields)
+	}
 	w.bytes -= b.Size()
 	w.fields -= len(b.Fields)
 	for len(p) > 0 {
@@ -92,15 +95,21 @@ type writer struct {
 	over          bool
 }
 
-// add appends a field within the limits. Once a field was refused, all are.
-func (w *writer) add(f *Field) {
-	w.bytes -= f.Size()
+// next appends an empty field to be filled in place. Each is followed by done,
+// unless the block is in error.
+func (w *writer) next() *Field {
+	w.b.Fields = append(w.b.Fields, Field{})
+	return &w.b.Fields[len(w.b.Fields)-1]
+}
+
+// done charges the last field, of this size, and takes it away again if it is
+// over a limit. Once a field was refused, all are.
+func (w *writer) done(size int) {
+	w.bytes -= size
 	w.fields--
-	if w.bytes < 0 || w.fields < 0 {
+	if w.over || w.bytes < 0 || w.fields < 0 {
 		w.over = true
-	}
-	if !w.over {
-		w.b.Fields = append(w.b.Fields, *f)
+		w.b.Fields = w.b.Fields[:len(w.b.Fields)-1]
 	}
 }
 
@@ -162,37 +171,41 @@ func (d *Decoder) indexed(p []byte, w *writer) ([]byte, error) {
 		e.hash = hashField(e.nameHash, e.Value)
 		e.flag |= flagRepeats
 	}
-	w.add(e)
+	w.b.Fields = append(w.b.Fields, *e)
+	w.done(e.Size())
 	return p, nil
 }
 
 // inserted reads a literal field with incremental indexing (RFC 7541 section
 // 6.2.1). The entry owns its strings, and the block points to them.
 func (d *Decoder) inserted(p []byte, w *writer) ([]byte, error) {
-	var f Field
 	t := &d.table
-	p, err := d.name(p, 0x3f, &f, &t.strings, t.pieceSize())
+	f := w.next()
+	p, err := d.name(p, 0x3f, f, &t.strings, t.pieceSize())
 	if err != nil {
 		return nil, err
 	}
 	if f.Value, p, err = readString(p, &t.strings, t.pieceSize()); err != nil {
 		return nil, err
 	}
-	finish(&f)
+	finish(f)
 	f.flag &^= flagArena
 	if t.fits(f.Size()) {
-		t.push(&f)
+		t.push(f)
 	}
-	w.add(&f)
+	w.done(f.Size())
 	return p, nil
 }
 
 // literal reads a literal field without indexing or never indexed (RFC 7541
 // sections 6.2.2 and 6.2.3). Its strings go into the block's arena.
 func (d *Decoder) literal(p []byte, w *writer) ([]byte, error) {
-	f := Field{flag: p[0] & 0x10 >> 4 * flagNever}
 	b := w.b
-	p, err := d.name(p, 0x0f, &f, &b.arena, b.pieceSize())
+	f := w.next()
+	if p[0]&0x10 != 0 {
+		f.flag = flagNever
+	}
+	p, err := d.name(p, 0x0f, f, &b.arena, b.pieceSize())
 	if err != nil {
 		return nil, err
 	}
@@ -203,8 +216,8 @@ func (d *Decoder) literal(p []byte, w *writer) ([]byte, error) {
 	if f.flag&flagArenaName != 0 {
 		b.used += len(f.Name)
 	}
-	finish(&f)
-	w.add(&f)
+	finish(f)
+	w.done(f.Size())
 	return p, nil
 }
 
@@ -286,9 +299,11 @@ func readLiteral(p []byte) (src, rest []byte, huffman bool, err error) {
 		return nil, nil, false, errTruncated
 	}
 	huffman = p[0]&0x80 != 0
-	n, p, err := readInt(p, 0x7f)
-	if err != nil {
-		return nil, nil, false, err
+	n := uint32(p[0] & 0x7f)
+	if p = p[1:]; n == 0x7f {
+		if n, p, err = readLongInt(p, 0x7f); err != nil {
+			return nil, nil, false, err
+		}
 	}
 	if uint64(n) > uint64(len(p)) {
 		return nil, nil, false, errTruncated
