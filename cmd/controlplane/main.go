@@ -1,0 +1,114 @@
+// Command controlplane publishes xDS resources from a directory to a fleet of
+// proxies.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-proxy/sluice/controlplane"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "controlplane:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "controlplane",
+		Short:         "Publishes xDS resources from a directory to a fleet of proxies",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version(),
+	}
+	cmd.AddCommand(serve(), check())
+	return cmd
+}
+
+func serve() *cobra.Command {
+	var dir, listen, level string
+	cmd := &cobra.Command{
+		Use:   "serve --config DIR",
+		Short: "Serve the resources of DIR over ADS and follow its changes",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var lvl slog.Level
+			if err := lvl.UnmarshalText([]byte(level)); err != nil {
+				return fmt.Errorf("--log-level: %w", err)
+			}
+			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: lvl}))
+			s, err := controlplane.New(controlplane.Options{Dir: dir, Logger: log})
+			if err != nil {
+				return err
+			}
+			ln, err := net.Listen("tcp", listen)
+			if err != nil {
+				return err
+			}
+			log.Info("serving xDS", "address", ln.Addr().String(), "config", dir)
+			return s.Serve(cmd.Context(), ln)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "config", "", "directory of node groups; see docs/control-plane.md")
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:18000", "address for xDS, health and reflection")
+	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	if err := cmd.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+func check() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "check --config DIR",
+		Short: "Check the resources of DIR and say what is wrong",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := controlplane.LoadDir(dir)
+			if err != nil {
+				return err
+			}
+			var errs []error
+			for name, err := range cfg.Errors {
+				errs = append(errs, fmt.Errorf("group %q: %w", name, err))
+			}
+			for name, g := range cfg.Groups {
+				warnings, err := controlplane.Check(g)
+				for _, w := range warnings {
+					fmt.Fprintf(cmd.OutOrStdout(), "warning: group %q: %s\n", name, w)
+				}
+				if err != nil {
+					errs = append(errs, fmt.Errorf("group %q: %w", name, err))
+				}
+			}
+			return errors.Join(errs...)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "config", "", "directory of node groups")
+	if err := cmd.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+func version() string {
+	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "" {
+		return bi.Main.Version
+	}
+	return "unknown"
+}

@@ -1,0 +1,108 @@
+package controlplane
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"sync"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+)
+
+// Revision is one published state of a group. Immutable.
+type Revision struct {
+	Number uint64 // of the store, counted from 1
+	Group  *Group
+
+	once  sync.Once
+	state *state // set under once
+}
+
+// Store keeps the last good revision of each group. Safe for concurrent use.
+type Store struct {
+	mu     sync.Mutex // guards all below
+	number uint64
+	groups map[string]*Revision
+}
+
+// NewStore returns a store without groups.
+func NewStore() *Store { return &Store{groups: map[string]*Revision{}} }
+
+// Apply takes in what was loaded: the groups given replace theirs, groups that
+// are neither in it nor in keep are gone, groups in keep stay as they are. It
+// returns the groups whose content changed.
+func (s *Store) Apply(groups map[string]*Group, keep map[string]error) (changed []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := map[string]*Revision{}
+	for name, rev := range s.groups {
+		if _, ok := keep[name]; ok {
+			next[name] = rev
+		} else if _, ok := groups[name]; !ok {
+			changed = append(changed, name)
+		}
+	}
+	for name, g := range groups {
+		if old, ok := s.groups[name]; ok && old.Group.equal(g) {
+			next[name] = old
+			continue
+		}
+		s.number++
+		next[name] = &Revision{Number: s.number, Group: g}
+		changed = append(changed, name)
+	}
+	s.groups = next
+	slices.Sort(changed)
+	return changed
+}
+
+// equal compares content, not origins.
+func (g *Group) equal(o *Group) bool {
+	if !slices.Equal(g.Nodes.IDs, o.Nodes.IDs) || !slices.Equal(g.Nodes.Clusters, o.Nodes.Clusters) {
+		return false
+	}
+	for _, url := range typeURLs {
+		if g.Resources.version(url) != o.Resources.version(url) {
+			return false
+		}
+	}
+	return true
+}
+
+// Revisions returns the groups' revisions, sorted by name.
+func (s *Store) Revisions() []*Revision {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*Revision
+	for _, name := range slices.Sorted(maps.Keys(s.groups)) {
+		out = append(out, s.groups[name])
+	}
+	return out
+}
+
+// For returns the revision that a node gets, nil if it belongs to no group. A
+// match of the id goes before one of the cluster, then the group's name
+// decides, so that the answer does not depend on the order of files.
+func (s *Store) For(n *corev3.Node) *Revision {
+	revs := s.Revisions()
+	for _, r := range revs {
+		if matchAny(r.Group.Nodes.IDs, n.GetId()) {
+			return r
+		}
+	}
+	for _, r := range revs {
+		if matchAny(r.Group.Nodes.Clusters, n.GetCluster()) {
+			return r
+		}
+	}
+	return nil
+}
+
+func matchAny(globs []string, s string) bool {
+	for _, g := range globs {
+		if ok, err := path.Match(g, s); ok && err == nil {
+			return true
+		}
+	}
+	return false
+}
