@@ -29,7 +29,8 @@ func (c *Cluster) Update(a *Assignment) (changed bool) {
 	changed = next.overprovisioning != old.overprovisioning || next.weightedHealth != old.weightedHealth ||
 		!slices.Equal(next.drops, old.drops)
 
-	localities := make(map[localityKey]uint32)
+	localities := make(map[localityKey]uint32) // with hosts
+	weights := make(map[localityKey]uint32)    // of any part of a locality; the last counts
 	for i := range a.Localities {
 		l := &a.Localities[i]
 		key := localityKey{l.Region, l.Zone, l.SubZone, l.Priority}
@@ -39,10 +40,15 @@ func (c *Cluster) Update(a *Assignment) (changed bool) {
 				changed = true
 			}
 		}
-		_, seen := localities[key]
-		if (seen || len(next.hosts) > before) && (!seen || l.Weight != 0) {
-			localities[key] = l.Weight
+		if l.Weight != 0 {
+			weights[key] = l.Weight
 		}
+		if len(next.hosts) > before {
+			localities[key] = 0
+		}
+	}
+	for key := range localities {
+		localities[key] = weights[key]
 	}
 	if len(next.hosts) != len(old.hosts) {
 		changed = true // a host left, for every host that came has set changed already
