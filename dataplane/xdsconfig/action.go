@@ -1,0 +1,241 @@
+package xdsconfig
+
+import (
+	"math"
+	"time"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/route"
+)
+
+// defaultRouteTimeout is Envoy's RouteAction.timeout where it is not set.
+const defaultRouteTimeout = 15 * time.Second
+
+// vhostCompiler holds what the routes of one virtual host share.
+type vhostCompiler struct {
+	*routesCompiler
+	m     *routev3.VirtualHost
+	level level
+	retry *call.RetryPolicy
+}
+
+// route compiles a Route and adds it.
+func (vc *vhostCompiler) route(a *at, vb *route.VHostBuilder, m *routev3.Route) {
+	before := len(a.r.errs) + a.r.more
+	a.perFilterConfig(m.GetTypedPerFilterConfig())
+	match := vc.match(a.field("match"), m.GetMatch())
+	rt := &routeCompiler{vhostCompiler: vc, at: a, m: m}
+	rt.level = a.level(m, formatScope{route: m.GetName()})
+	act := route.Action{Name: m.GetName()}
+	switch x := m.GetAction().(type) {
+	case *routev3.Route_Route:
+		rt.routeAction(a.field("route"), x.Route, &act)
+	case *routev3.Route_DirectResponse:
+		act.Reply = rt.directResponse(a.field("direct_response"), x.DirectResponse)
+		act.Route = &call.Route{Name: m.GetName(), VirtualHost: vc.m.GetName()}
+		_, act.Route.ResponseOps = rt.headers(level{}, "")
+	}
+	if len(a.r.errs)+a.r.more > before {
+		return // the builder would only repeat it
+	}
+	if err := vb.Add(match, act); err != nil {
+		a.errors(err)
+	}
+}
+
+// routeCompiler compiles one Route.
+type routeCompiler struct {
+	*vhostCompiler
+	at     *at
+	m      *routev3.Route
+	level  level
+	policy call.Route // what the route's clusters have in common
+	// rewritePath and rewriteHost are those of the RouteAction.
+	rewritePath func(*call.Call) string
+	rewriteHost func(*call.Call, call.Host) string
+	appendHost  bool // append_x_forwarded_host
+}
+
+// headers returns the header mutations of the route for one of its clusters.
+func (rt *routeCompiler) headers(weighted level, cluster string) (request, response []call.HeaderOp) {
+	fs := formatScope{route: rt.m.GetName(), cluster: cluster}
+	var first headerOps
+	if weighted.m != nil {
+		first = weighted.within(fs)
+	}
+	levels := []headerOps{rt.level.within(fs), rt.vhostCompiler.level.within(fs), rt.routesCompiler.level.within(fs)}
+	return combine(first, levels, rt.config.GetMostSpecificHeaderMutationsWins())
+}
+
+// routeAction compiles where the route leads and how.
+func (rt *routeCompiler) routeAction(a *at, m *routev3.RouteAction, act *route.Action) {
+	rt.policy = call.Route{Name: rt.m.GetName(), VirtualHost: rt.vhostCompiler.m.GetName(), Retry: rt.retry}
+	rt.timeouts(a, m)
+	if p := m.GetRetryPolicy(); p != nil {
+		rt.policy.Retry = a.field("retry_policy").retryPolicy(p)
+	}
+	rt.bufferLimit()
+	rt.rewrites(a, m)
+	missing := noClusterReply(m.GetClusterNotFoundResponseCode())
+	if missing != call.ReplyNoCluster {
+		act.NoCluster = missing
+	}
+	switch s := m.GetClusterSpecifier().(type) {
+	case *routev3.RouteAction_Cluster:
+		act.Clusters = []route.WeightedCluster{{
+			Weight: 1, Backends: rt.backends(s.Cluster, missing), Route: rt.clusterPolicy(level{}, s.Cluster, ""),
+		}}
+	case *routev3.RouteAction_ClusterHeader:
+		act.ClusterHeader = rt.clusterHeader(s.ClusterHeader, rt.clusterPolicy(level{}, "", ""))
+	case *routev3.RouteAction_WeightedClusters:
+		act.Clusters = rt.weighted(a.field("weighted_clusters"), s.WeightedClusters, missing)
+	}
+}
+
+func (rt *routeCompiler) weighted(a *at, m *routev3.WeightedCluster, missing *call.Reply) []route.WeightedCluster {
+	var out []route.WeightedCluster
+	var sum uint64
+	for i, cw := range m.GetClusters() {
+		ca := a.item("clusters", i)
+		ca.perFilterConfig(cw.GetTypedPerFilterConfig())
+		if (cw.GetName() == "") == (cw.GetClusterHeader() == "") {
+			ca.errorf("exactly one of name and cluster_header is required")
+		}
+		if cw.GetWeight() == nil {
+			ca.field("weight").errorf("value is required")
+		}
+		sum += uint64(cw.GetWeight().GetValue())
+		wc := route.WeightedCluster{
+			Weight: cw.GetWeight().GetValue(),
+			Route:  rt.clusterPolicy(ca.level(cw, formatScope{route: rt.m.GetName(), cluster: cw.GetName()}), cw.GetName(), cw.GetHostRewriteLiteral()),
+		}
+		if cw.GetClusterHeader() != "" {
+			wc.Header = rt.clusterHeader(cw.GetClusterHeader(), wc.Route)
+		} else {
+			wc.Backends = rt.backends(cw.GetName(), missing)
+		}
+		out = append(out, wc)
+	}
+	switch {
+	case sum == 0:
+		a.errorf("the sum of the weights must be greater than 0")
+	case sum > math.MaxUint32:
+		a.errorf("the sum of the weights is %d, more than %d", sum, uint32(math.MaxUint32))
+	}
+	return out
+}
+
+// clusterPolicy returns the route's policy for one of its clusters.
+func (rt *routeCompiler) clusterPolicy(weighted level, cluster, host string) *call.Route {
+	p := rt.policy
+	p.Cluster = cluster
+	p.RequestOps, p.ResponseOps = rt.headers(weighted, cluster)
+	p.Rewrite = rt.rewrite(host)
+	if rt.appendHost && p.Rewrite != nil && p.Rewrite.Host != nil {
+		p.RequestOps = append([]call.HeaderOp{forwardedHost()}, p.RequestOps...)
+	}
+	return &p
+}
+
+// clusterHeader takes the cluster from a request header. One policy serves
+// whatever cluster that names.
+func (rt *routeCompiler) clusterHeader(header string, p *call.Route) *route.ClusterHeader {
+	env := rt.at.r.env
+	return &route.ClusterHeader{
+		Name: header,
+		Lookup: func(name string) (call.BackendSet, *call.Route) {
+			set, ok := env.findCluster(name)
+			if !ok {
+				return nil, p
+			}
+			return set, p
+		},
+	}
+}
+
+// timeouts fills in what limits a call in time.
+func (rt *routeCompiler) timeouts(a *at, m *routev3.RouteAction) {
+	p := &rt.policy
+	p.Timeout = defaultRouteTimeout
+	if m.GetTimeout() != nil {
+		p.Timeout = max(m.GetTimeout().AsDuration(), 0)
+	} else if m.GetMaxGrpcTimeout() == nil && m.GetMaxStreamDuration().GetGrpcTimeoutHeaderMax() == nil {
+		a.field("timeout").warnf("not set: Envoy's default ends a call 15s after its request has ended; 0s disables it")
+	}
+	p.IdleTimeout = orNone(m.GetIdleTimeout())
+	d := m.GetMaxStreamDuration()
+	p.MaxStreamDuration = orNone(d.GetMaxStreamDuration())
+	limit, offset := d.GetGrpcTimeoutHeaderMax(), d.GetGrpcTimeoutHeaderOffset()
+	if limit == nil {
+		limit, offset = m.GetMaxGrpcTimeout(), m.GetGrpcTimeoutOffset() // their names before 2020
+	}
+	if limit != nil {
+		p.UseGRPCTimeout = true
+		p.GRPCTimeoutMax = limit.AsDuration()
+		p.GRPCTimeoutOffset = offset.AsDuration()
+	}
+}
+
+// orNone maps a duration where 0 disables: unset is 0, 0 is negative.
+func orNone(d *durationpb.Duration) time.Duration {
+	switch v := d.AsDuration(); {
+	case d == nil:
+		return 0
+	case v <= 0:
+		return -1
+	default:
+		return v
+	}
+}
+
+func noClusterReply(code routev3.RouteAction_ClusterNotFoundResponseCode) *call.Reply {
+	status := map[routev3.RouteAction_ClusterNotFoundResponseCode]int{
+		routev3.RouteAction_NOT_FOUND:             404,
+		routev3.RouteAction_INTERNAL_SERVER_ERROR: 500,
+	}[code]
+	if status == 0 {
+		return call.ReplyNoCluster
+	}
+	r := *call.ReplyNoCluster
+	r.HTTP, r.GRPC = status, call.CodeFromHTTP(status)
+	return &r
+}
+
+// backends returns the handle of a cluster, which answers missing while there
+// is no such cluster.
+func (rt *routeCompiler) backends(name string, missing *call.Reply) call.BackendSet {
+	set := rt.at.r.env.cluster(name)
+	if missing == call.ReplyNoCluster {
+		return set
+	}
+	return &orReply{set, missing}
+}
+
+// orReply is a cluster handle with its own cluster_not_found_response_code.
+type orReply struct {
+	call.BackendSet
+	missing *call.Reply
+}
+
+func (b *orReply) Pick(c *call.Call, attempt int) (call.Host, error) {
+	h, err := b.BackendSet.Pick(c, attempt)
+	if err == error(call.ReplyNoCluster) {
+		err = b.missing
+	}
+	return h, err
+}
+
+// directResponse compiles an answer that the proxy gives itself.
+func (rt *routeCompiler) directResponse(a *at, m *routev3.DirectResponseAction) *call.Reply {
+	body := a.field("body").data(m.GetBody())
+	if len(body) > rt.maxBody {
+		a.field("body").errorf("%d bytes, more than max_direct_response_body_size_bytes (%d)", len(body), rt.maxBody)
+	}
+	status := int(m.GetStatus())
+	return &call.Reply{
+		HTTP: status, GRPC: call.CodeFromHTTP(status), Message: string(body), Detail: "direct_response", Body: body,
+	}
+}

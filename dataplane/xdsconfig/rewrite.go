@@ -1,0 +1,150 @@
+package xdsconfig
+
+import (
+	"regexp"
+	"strings"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+)
+
+// rewrites compiles what a RouteAction makes of :path and :authority.
+func (rt *routeCompiler) rewrites(a *at, m *routev3.RouteAction) {
+	rt.appendHost = m.GetAppendXForwardedHost()
+	switch {
+	case m.GetPrefixRewrite() != "" && m.GetRegexRewrite() != nil:
+		a.errorf("prefix_rewrite and regex_rewrite are both set")
+	case m.GetPrefixRewrite() != "":
+		rt.rewritePath = prefixRewrite(rt.m.GetMatch(), m.GetPrefixRewrite())
+	case m.GetRegexRewrite() != nil:
+		if replace := a.field("regex_rewrite").substitution(m.GetRegexRewrite()); replace != nil {
+			rt.rewritePath = func(c *call.Call) string {
+				path, query := cutQuery(c.Path)
+				return replace(path) + query
+			}
+		}
+	}
+	switch s := m.GetHostRewriteSpecifier().(type) {
+	case *routev3.RouteAction_HostRewriteLiteral:
+		rt.rewriteHost = literalHost(s.HostRewriteLiteral)
+	case *routev3.RouteAction_HostRewriteHeader:
+		h := newHeaderName(s.HostRewriteHeader)
+		rt.rewriteHost = func(c *call.Call, _ call.Host) string {
+			if v, _ := h.of(c); v != "" {
+				return v
+			}
+			return c.Host
+		}
+	case *routev3.RouteAction_HostRewritePathRegex:
+		if replace := a.field("host_rewrite_path_regex").substitution(s.HostRewritePathRegex); replace != nil {
+			rt.rewriteHost = func(c *call.Call, _ call.Host) string {
+				path, _ := cutQuery(c.Path)
+				return replace(path)
+			}
+		}
+	case *routev3.RouteAction_AutoHostRewrite:
+		if s.AutoHostRewrite.GetValue() {
+			rt.rewriteHost = autoHost
+		}
+	}
+}
+
+// rewrite returns the rewrites for one cluster, whose own host_rewrite_literal
+// holds where the route has none.
+func (rt *routeCompiler) rewrite(host string) *call.Rewrite {
+	rw := call.Rewrite{Path: rt.rewritePath, Host: rt.rewriteHost}
+	if rw.Host == nil && host != "" {
+		rw.Host = literalHost(host)
+	}
+	if rw.Path == nil && rw.Host == nil {
+		return nil
+	}
+	return &rw
+}
+
+func literalHost(host string) func(*call.Call, call.Host) string {
+	return func(*call.Call, call.Host) string { return host }
+}
+
+// autoHost takes the chosen endpoint's hostname (auto_host_rewrite).
+func autoHost(c *call.Call, h call.Host) string {
+	if n, ok := h.(interface{ Hostname() string }); ok {
+		if name := n.Hostname(); name != "" {
+			return name
+		}
+	}
+	return c.Host
+}
+
+// forwardedHost keeps the authority that a rewrite replaces.
+func forwardedHost() call.HeaderOp {
+	return call.HeaderOp{
+		Action: call.HeaderAppend,
+		Field:  hpack.NewField("x-forwarded-host", ""),
+		Value:  func(c *call.Call, _ *call.Outcome) string { return c.Host },
+	}
+}
+
+// cutQuery splits a :path before its query, which keeps its question mark.
+func cutQuery(path string) (before, query string) {
+	if i := strings.IndexByte(path, '?'); i >= 0 {
+		return path[:i], path[i:]
+	}
+	return path, ""
+}
+
+// prefixRewrite replaces what the match took of the path: the prefix, or all
+// of it for the other kinds.
+func prefixRewrite(m *routev3.RouteMatch, to string) func(*call.Call) string {
+	n := -1
+	switch p := m.GetPathSpecifier().(type) {
+	case *routev3.RouteMatch_Prefix:
+		n = len(p.Prefix)
+	case *routev3.RouteMatch_PathSeparatedPrefix:
+		n = len(p.PathSeparatedPrefix)
+	}
+	return func(c *call.Call) string {
+		path, query := cutQuery(c.Path)
+		if n < 0 || n > len(path) {
+			return to + query
+		}
+		return to + path[n:] + query
+	}
+}
+
+// substitution compiles a RegexMatchAndSubstitute: every match is replaced.
+func (a *at) substitution(m *matcherv3.RegexMatchAndSubstitute) func(string) string {
+	re, err := regexp.Compile(m.GetPattern().GetRegex())
+	if err != nil {
+		a.field("pattern").field("regex").errorf("%s", err)
+		return nil
+	}
+	var to strings.Builder // RE2's \1 is Go's ${1}
+	s := m.GetSubstitution()
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '$':
+			to.WriteString("$$")
+		case s[i] != '\\':
+			to.WriteByte(s[i])
+		case i+1 < len(s) && s[i+1] >= '0' && s[i+1] <= '9':
+			i++
+			if n := int(s[i] - '0'); n > re.NumSubexp() {
+				a.field("substitution").errorf("\\%d: the expression has %s", n, plural(re.NumSubexp(), "group"))
+				return nil
+			}
+			to.WriteString("${" + s[i:i+1] + "}")
+		case i+1 < len(s) && s[i+1] == '\\':
+			i++
+			to.WriteByte('\\')
+		default:
+			a.field("substitution").errorf("%q: a backslash stands before a digit or a backslash", s)
+			return nil
+		}
+	}
+	repl := to.String()
+	return func(s string) string { return re.ReplaceAllString(s, repl) }
+}

@@ -1,0 +1,102 @@
+package xdsconfig
+
+import (
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// verdict is what this version does with a field that is set.
+type verdict uint8
+
+const (
+	// honoured fields do what Envoy's documentation says.
+	honoured verdict = iota
+	// inert fields have nothing to do in this proxy: tuning of Envoy's own
+	// threads and allocators, names for people.
+	inert
+	// ignored fields are reported by a warning: calls flow as if they were not
+	// set.
+	ignored
+	// refused fields make the resource an error: without them calls would go
+	// elsewhere, or unprotected.
+	refused
+)
+
+func (v verdict) String() string {
+	return [...]string{"honoured", "inert", "ignored", "refused"}[v]
+}
+
+// fields are the verdicts on the fields of one message, each a list of names.
+// Every field of the message is in exactly one list (tested), so that a new
+// version of the protobufs asks for a decision.
+type fields struct{ honoured, inert, ignored, refused string }
+
+// messageSupport has the verdicts of one message by field number.
+type messageSupport map[protoreflect.FieldNumber]verdict
+
+// supported reports every field set in m or below that is not honoured.
+// Messages without verdicts are honoured as a whole.
+func (a *at) supported(m protoreflect.Message) {
+	table := supportTable()
+	verdicts := table.verdicts[m.Descriptor().FullName()]
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch verdicts[fd.Number()] {
+		case inert:
+			return true
+		case ignored:
+			a.field(string(fd.Name())).warnf("ignored by this version")
+			return true
+		case refused:
+			if !isDefault(fd, v) {
+				a.field(string(fd.Name())).unsupported()
+			}
+			return true
+		}
+		sub := fd.Message()
+		if fd.IsMap() {
+			sub = fd.MapValue().Message()
+		}
+		if sub == nil || !table.worth[sub.FullName()] {
+			return true
+		}
+		name := string(fd.Name())
+		switch {
+		case fd.IsMap():
+			entries := v.Map()
+			for _, k := range sortedKeys(entries) {
+				a.field(name + "[" + k.String() + "]").supported(entries.Get(k).Message())
+			}
+		case fd.IsList():
+			for i := range v.List().Len() {
+				a.item(name, i).supported(v.List().Get(i).Message())
+			}
+		default:
+			a.field(name).supported(v.Message())
+		}
+		return true
+	})
+}
+
+// isDefault reports whether a field that is present says no more than its
+// absence: an empty message, a wrapper of false.
+func isDefault(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+	if fd.IsList() || fd.IsMap() || fd.Message() == nil || fd.ContainingOneof() != nil {
+		return false
+	}
+	return strings.HasPrefix(string(fd.Message().FullName()), "google.protobuf.") && proto.Size(v.Message().Interface()) == 0
+}
+
+// sortedKeys returns a map's keys in order, so that errors are always told in
+// the same order.
+func sortedKeys(m protoreflect.Map) []protoreflect.MapKey {
+	keys := make([]protoreflect.MapKey, 0, m.Len())
+	m.Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
+		keys = append(keys, k)
+		return true
+	})
+	slices.SortFunc(keys, func(a, b protoreflect.MapKey) int { return strings.Compare(a.String(), b.String()) })
+	return keys
+}
