@@ -1,5 +1,7 @@
 package h2
 
+import "github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+
 // The chunk sizes of a Pool: one for small output, one TLS record, one read.
 const (
 	chunkSmall = 4 << 10
@@ -59,6 +61,7 @@ type Pool struct {
 	debug   bool // poison what is freed, check who frees
 	live    int  // chunks handed out and not yet back
 	bytes   int  // their bytes
+	block   hpack.Block
 }
 
 // NewPool returns a pool that keeps at most maxFree bytes for reuse. With debug
@@ -125,3 +128,10 @@ func (p *Pool) Live() int { return p.live }
 
 // LiveBytes returns the bytes of the chunks that are handed out.
 func (p *Pool) LiveBytes() int { return p.bytes }
+
+// scratch returns the worker's block for headers that are needed during one
+// handler call only.
+func (p *Pool) scratch() *hpack.Block {
+	p.block.Reset()
+	return &p.block
+}

@@ -48,9 +48,11 @@ type Config struct {
 	// ExtendedConnect also advertises RFC 8441.
 	ExtendedConnect bool
 
-	PrefaceTimeout    time.Duration // until the peer's preface and first SETTINGS
-	SettingsTimeout   time.Duration // until the ACK of ours
-	HeaderTimeout     time.Duration // from a block's first frame to its END_HEADERS
+	PrefaceTimeout  time.Duration // until the peer's preface and first SETTINGS
+	SettingsTimeout time.Duration // until the ACK of ours
+	HeaderTimeout   time.Duration // from a block's first frame to its END_HEADERS
+	// KeepaliveInterval is off by default, as in Envoy: gRPC servers end
+	// connections that PING more often than every 5 minutes (gRFC A8).
 	KeepaliveInterval time.Duration // PING after so long without a read
 	KeepaliveTimeout  time.Duration // and give up after so long more
 	KeepaliveIdle     bool          // PING also while there are no streams
@@ -79,12 +81,11 @@ func DefaultConfig(r Role) *Config {
 		HeaderTimeout:        10 * time.Second,
 		SlowReader:           30 * time.Second,
 		DrainPing:            time.Second,
+		KeepaliveTimeout:     10 * time.Second,
 		Limits:               DefaultLimits(r),
 	}
 	if r == Client {
 		c.MaxConcurrentStreams = 1 << 30 // the server's word counts
-		c.KeepaliveInterval = 30 * time.Second
-		c.KeepaliveTimeout = 10 * time.Second
 		c.IdleTimeout = time.Hour
 	}
 	return c

@@ -5,152 +5,386 @@ import (
 	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 )
 
-const frameHeaderLen = 9
-
 // Conn is one end of an HTTP/2 connection. Everything in it is owned by the
 // worker.
 type Conn struct {
-	out Out
+	// Set at creation.
+	role Role
+	cfg  *Config
+	lim  *Limits
+	ctr  *Counters
+	pool *Pool
+	h    Handler
+	dec  *hpack.Decoder
+	enc  *hpack.Encoder
+	born clock.Nanos
+
+	now   clock.Nanos // of the last event
+	depth int8        // events under way; 0: a send call comes from outside
+
+	prefaced     bool // the peer's preface came (client role: nothing to come)
+	gotSettings  bool // the peer's first SETTINGS came
+	dead         bool
+	closeDue     bool // EventClosed is to be delivered
+	flushing     bool // in Handler.Flush
+	waking       bool // in runRing
+	wakeDue      bool // run the ring after this frame
+	tickChanged  bool
+	pingOut      bool // a PING of Ping or keepalive is unanswered
+	armLate      bool // pingAt or drainAt waits for the next event's time
+	goAwayIn     bool
+	goAwayOut    goAwayPhase
+	peerConnect  bool // SETTINGS_ENABLE_CONNECT_PROTOCOL
+	err          error
+	goAwayCode   ErrCode // of the peer's GOAWAY
+	goAwayInLast uint32
+	goAwayLast   uint32 // last id of our latest GOAWAY
+
+	out  Out
+	ctl  controlMeter
+	tab  table
+	past closedRing
+
+	lastID   uint32 // server: highest id the peer used; client: our highest
+	nextID   uint32 // client: id of the next stream; maxStreamID+2: none left
+	lingers  int    // attempts of streams that are gone, see Linger
+	endFirst *Stream
+	endLast  *Stream
+
+	// Sending: what the peer allows.
+	sendWin        int64
+	peerWindow     int64 // its SETTINGS_INITIAL_WINDOW_SIZE
+	peerMaxStreams uint32
+	ring           *Stream // first of the blocked senders, a circle
+	turn           *Stream // whose OnWritable runs
+	turnLeft       int
+
+	// Receiving: §6 of the core design. recvWin + withheld + unacked = Wc.
+	recvWin    int64
+	unacked    int64
+	heldBytes  int64
+	recvInit   int64 // W0 from the ACK of our SETTINGS on, 65,535 before
+	lateData   int64 // DATA that may still come for streams we reset
+	fullSince  clock.Nanos
+	settingsAt clock.Nanos // of SETTINGS without ACK; 0: none
+
+	// The header block under way.
+	hdrID      uint32
+	hdrFlags   uint8
+	hdrSelfDep bool
+	hdrFrames  int
+	hdrEmpty   int
+	hdrSince   clock.Nanos // first byte of an unfinished block; 0: none
+	frag       []byte
+
+	// Times of Tick.
+	next      clock.Nanos
+	lastRead  clock.Nanos
+	busySince clock.Nanos // streams are open since
+	outSince  clock.Nanos // output is pending without progress since; 0: not
+	pingAt    clock.Nanos
+	idleSince clock.Nanos
+	drainAt   clock.Nanos // first GOAWAY sent
+	drainDue  clock.Nanos // DrainAt
+
+	// Abuse.
+	refused, resets, pings, settings, useless bucket
+	frames, empties                           int64
+	emptyRow                                  int32
 }
-
-// Out is the output of a Conn: chunks in the order of writing.
-type Out struct{ n int }
-
-// Len returns the number of unsent bytes.
-func (o *Out) Len() int { return o.n }
-
-// Buffers appends the unsent bytes to dst, at most 64 pieces; valid until the
-// next call of any method of the Conn.
-func (o *Out) Buffers(dst [][]byte) [][]byte { return dst }
 
 // NewConn returns an endpoint. A client's Output has the preface and SETTINGS
 // at once, a server's when the client's preface has come.
-func NewConn(role Role, cfg *Config, h Handler, now clock.Nanos) *Conn { return &Conn{} }
-
-// Feed takes bytes from the peer and calls the Handler for every whole frame.
-// It returns how many bytes it consumed; the driver keeps the rest (at most
-// MaxPartial) and feeds it again with more. An error is a *ConnError: GOAWAY
-// is in Output, every stream had its OnEnd, Dead is true.
-func (c *Conn) Feed(now clock.Nanos, b []byte) (n int, err error) { return len(b), nil }
-
-// FeedEOF says that no more bytes will come: the peer's FIN or a read error.
-// Every stream ends and the Conn is dead.
-func (c *Conn) FeedEOF(now clock.Nanos) {}
+func NewConn(role Role, cfg *Config, h Handler, now clock.Nanos) *Conn {
+	c := &Conn{
+		role: role, cfg: cfg, lim: cfg.Limits, ctr: cfg.Counters, pool: cfg.Pool, h: h,
+		dec: hpack.NewDecoder(hpack.DefaultTableSize), enc: hpack.NewEncoder(),
+		born: now, now: now, lastRead: now,
+		sendWin: initialWindow, peerWindow: initialWindow, peerMaxStreams: defaultPeerStreams,
+		recvWin: initialWindow, recvInit: initialWindow,
+		goAwayLast: maxStreamID, goAwayInLast: maxStreamID,
+	}
+	if c.pool == nil {
+		c.pool = NewPool(0, false)
+	}
+	if c.ctr == nil {
+		c.ctr = &Counters{}
+	}
+	if c.lim == nil {
+		c.lim = DefaultLimits(role)
+	}
+	c.out.pool = c.pool
+	c.refused = bucket{level: c.lim.RefusedBurst, at: now}
+	c.resets = bucket{level: c.lim.ResetBurst, at: now}
+	c.pings = bucket{level: c.lim.PingBurst, at: now}
+	c.settings = bucket{level: c.lim.SettingsBurst, at: now}
+	c.useless = bucket{level: c.lim.UselessBurst, at: now}
+	if role == Client {
+		c.nextID = 1
+		c.prefaced = true
+		c.writeSettings()
+	}
+	c.wantAfter(now, cfg.PrefaceTimeout)
+	return c
+}
 
 // Output returns what is to be written.
 func (c *Conn) Output() *Out { return &c.out }
 
-// Wrote says that the driver's write took n bytes of Output, possibly none. It
-// wakes streams that waited for room, unless it is called from Handler.Flush.
-func (c *Conn) Wrote(now clock.Nanos, n int) {}
+// enter begins an event; leave ends it.
+func (c *Conn) enter(now clock.Nanos) {
+	c.now = now
+	c.depth++
+	if c.armLate {
+		c.armTimers()
+	}
+}
+
+func (c *Conn) leave() {
+	if c.wakeDue {
+		c.wakeDue = false
+		c.runRing()
+	}
+	if c.endFirst != nil || c.closeDue || c.tab.n == 0 {
+		c.deliver()
+	}
+	c.depth--
+}
 
 // Deliver calls OnEnd for streams that ended in send calls since the last
-// event of this Conn.
-func (c *Conn) Deliver(now clock.Nanos) {}
+// event of this Conn, and EventClosed if it is due.
+func (c *Conn) Deliver(now clock.Nanos) {
+	c.enter(now)
+	if c.ring != nil && c.sendWin > 0 && c.out.n < c.cfg.HiWater {
+		c.runRing()
+	}
+	c.leave()
+}
 
-// Tick runs what is due and returns NextTick.
-func (c *Conn) Tick(now clock.Nanos) (next clock.Nanos) { return 0 }
+// deliver empties the queue of ended streams and then looks whether the
+// connection is over.
+func (c *Conn) deliver() {
+	for {
+		for c.endFirst != nil {
+			s := c.endFirst
+			c.endFirst, s.next = s.next, nil
+			if c.endFirst == nil {
+				c.endLast = nil
+			}
+			e := s.end
+			s.end.Err = nil
+			c.h.OnEnd(s, e)
+		}
+		if c.tab.n == 0 {
+			c.emptied()
+		}
+		if c.closeDue {
+			c.closeDue = false
+			c.h.OnConn(ConnEvent{Kind: EventClosed, Err: c.err})
+		}
+		if c.endFirst == nil && !c.closeDue {
+			return
+		}
+	}
+}
 
-// NextTick returns when Tick is due, 0 for never. Ticking early is harmless.
-func (c *Conn) NextTick() clock.Nanos { return 0 }
+// emptied looks at a connection without streams: drained, or idle from now on.
+func (c *Conn) emptied() {
+	if c.dead {
+		return
+	}
+	if c.goAwayOut == goAwayFinal || c.goAwayIn && c.role == Client {
+		c.die(nil)
+		return
+	}
+	if c.idleSince == 0 {
+		c.idleSince = c.now
+		if c.goAwayOut == goAwayNone {
+			c.wantAfter(c.now, c.cfg.IdleTimeout)
+		}
+	}
+}
 
-// TickChanged reports whether NextTick became earlier since the last call of
-// NextTick or Tick: a worker's reason to move its timer.
-func (c *Conn) TickChanged() bool { return false }
+// die marks the connection dead. Its streams must have been ended.
+func (c *Conn) die(err error) {
+	c.dead, c.closeDue = true, true
+	c.err = err
+	c.frag = nil
+	c.hdrID = 0
+	c.notify()
+}
 
-// OpenStream (client role) opens s with the next id. False: CanOpen is false.
-// Nothing is sent before WriteHeaders, which must follow before any other
-// stream is opened.
-func (c *Conn) OpenStream(s *Stream) bool { return false }
+// notify tells the worker about something outside of this connection's events.
+func (c *Conn) notify() {
+	if c.depth == 0 {
+		c.h.Pending()
+	}
+}
 
-// WriteHeaders sends a header block. end also sends END_STREAM. On a stream
-// that is gone it does nothing. DATA queued by the caller must go first: order
-// is the order of calls.
-func (c *Conn) WriteHeaders(s *Stream, f []hpack.Field, end bool) {}
+// fail ends the connection with our verdict: GOAWAY, every stream ended.
+func (c *Conn) fail(code ErrCode, counter *uint64, reason string) {
+	if c.dead {
+		return
+	}
+	*counter++
+	c.writeGoAway(min(c.goAwayLast, c.lastProcessed()), code, reason)
+	err := &ConnError{Code: code, Reason: reason}
+	c.dead = true
+	c.endAll(code, err)
+	c.die(err)
+}
 
-// WriteData sends as much of p as the stream's and the connection's windows,
-// and the room below HiWater, allow, and returns how much that was. end is sent
-// only with the last byte. After a short write OnWritable follows. A stream
-// that is gone takes everything.
-func (c *Conn) WriteData(s *Stream, p []byte, end bool) (n int) { return len(p) }
+// protocolError is fail for what needs no counter of its own.
+func (c *Conn) protocolError(reason string) {
+	c.fail(ErrCodeProtocol, &c.ctr.ProtocolErrors, reason)
+}
 
-// Reset sends RST_STREAM and closes the stream; its OnEnd has SideLocal. On a
-// stream that is gone it does nothing.
-func (c *Conn) Reset(s *Stream, code ErrCode) {}
+// endAll ends every stream because the connection is gone.
+func (c *Conn) endAll(code ErrCode, err error) {
+	for c.tab.first != nil {
+		s := c.tab.first
+		c.closeStream(s, StreamError{Kind: EndReset, Side: SideConn, Code: code, MaybeSeen: c.maybeSeen(s), Err: err}, closedUnknown)
+	}
+}
 
-// Credit says that n bytes given to OnData have left: they were appended to
-// another Conn's output, or dropped. Windows are updated as they need.
-func (c *Conn) Credit(s *Stream, n int) {}
+// maybeSeen reports whether a byte of the stream's request left.
+func (c *Conn) maybeSeen(s *Stream) bool { return s.sentAt >= 0 && c.out.wrote > s.sentAt }
 
-// The phases of Shutdown.
-const (
-	ShutdownGraceful = 1 // server: GOAWAY(2^31-1), a PING, then the real last id by itself
-	ShutdownNow      = 2 // GOAWAY with the last processed id at once
-)
-
-// Shutdown begins to end the connection: no new streams, dead when the last
-// one is gone. A client's GOAWAY has last id 0 in either phase.
-func (c *Conn) Shutdown(phase int, code ErrCode) {}
+// FeedEOF says that no more bytes will come: the peer's FIN or a read error.
+// Every stream ends, Output is emptied, and the Conn is dead.
+func (c *Conn) FeedEOF(now clock.Nanos) {
+	c.enter(now)
+	if !c.dead {
+		c.abandon()
+	}
+	c.leave()
+}
 
 // Close abandons the connection: every stream gets its OnEnd before it
 // returns, Output is emptied. Idempotent.
-func (c *Conn) Close() {}
+func (c *Conn) Close() {
+	c.depth = 1
+	c.abandon()
+	c.leave()
+}
 
-// DrainAt makes the connection begin ShutdownGraceful at an instant (maximum
-// age with the caller's jitter); 0 cancels.
-func (c *Conn) DrainAt(at clock.Nanos) {}
+func (c *Conn) abandon() {
+	if !c.dead {
+		var err error = ErrClosed
+		if c.goAwayIn && c.goAwayCode != ErrCodeNo {
+			err = &ConnError{Code: c.goAwayCode, Peer: true, Reason: "GOAWAY"}
+		}
+		c.dead = true
+		c.endAll(c.goAwayCode, err)
+		c.die(err)
+	}
+	c.out.discard()
+}
 
-// Ping sends a PING; EventPingAck follows. False if one is under way.
-func (c *Conn) Ping() bool { return false }
+// closeStream takes s out of the table and queues its OnEnd.
+func (c *Conn) closeStream(s *Stream, e StreamError, h how) {
+	c.tab.remove(s)
+	if c.ring != nil {
+		c.unqueue(s)
+	}
+	if h != closedUnknown {
+		c.past.add(s.ID, h, c.now)
+	}
+	s.state &^= stOpen | stBlocked
+	if s.held != 0 {
+		if e.Kind == EndClean {
+			s.state |= stOwes
+		} else {
+			c.release(s.held)
+			s.held = 0
+		}
+	}
+	s.end = e
+	if c.endLast == nil {
+		c.endFirst = s
+	} else {
+		c.endLast.next = s
+	}
+	c.endLast = s
+	c.notify()
+}
 
-// Linger says that n more (or fewer) attempts of streams the peer has reset
-// are still running elsewhere; they count to MaxConcurrentStreams.
-func (c *Conn) Linger(n int) {}
+// finish closes a stream both of whose sides ended.
+func (c *Conn) finish(s *Stream) {
+	if s.state&(stOpen|stRecvEnd|stSendEnd) == stOpen|stRecvEnd|stSendEnd {
+		c.closeStream(s, StreamError{}, closedEnded)
+	}
+}
+
+// streamError resets a stream because of what the peer sent. It counts as a
+// reset of the peer's: each has cost us a request (CVE-2025-8671).
+func (c *Conn) streamError(s *Stream, code ErrCode, err error) {
+	if c.chargeReset(s) {
+		c.reset(s, StreamError{Kind: EndReset, Side: SideLocal, Code: code, MaybeSeen: true, Err: err})
+	}
+}
+
+// streamErrorID resets a stream that is not in the table.
+func (c *Conn) streamErrorID(id uint32, code ErrCode) {
+	if c.chargeReset(nil) {
+		c.writeRST(id, code)
+	}
+}
+
+// chargeReset takes a token for a stream reset because of the peer; false: the
+// connection failed. A stream whose response had ended is free.
+func (c *Conn) chargeReset(s *Stream) bool {
+	if s != nil && (c.role == Server && s.state&stSendEnd != 0 || c.role == Client && s.state&stRecvEnd != 0) {
+		return true
+	}
+	if c.resets.take(c.now, c.lim.ResetBurst, c.lim.ResetRate) {
+		return true
+	}
+	c.fail(ErrCodeEnhanceYourCalm, &c.ctr.RapidReset, "too many streams reset")
+	return false
+}
 
 // Streams returns the number of open streams.
-func (c *Conn) Streams() int { return 0 }
-
-// CanOpen reports whether OpenStream would succeed: alive, no GOAWAY either
-// way, below PeerMaxStreams and MaxConcurrentStreams, ids left, FreeWindow at
-// least a quarter of ConnWindow, and output not piling up.
-func (c *Conn) CanOpen() bool { return false }
-
-// FreeWindow returns the part of the connection's receive window that held
-// bytes do not block.
-func (c *Conn) FreeWindow() int64 { return 0 }
-
-// HeldBytes returns the bytes given to OnData and not yet credited, of all
-// streams.
-func (c *Conn) HeldBytes() int64 { return 0 }
-
-// Victim returns the stream with the largest held bytes × time without
-// progress (at least 5 s), or nil: what to end when memory is over budget.
-func (c *Conn) Victim(now clock.Nanos) *Stream { return nil }
+func (c *Conn) Streams() int { return c.tab.n }
 
 // PeerMaxStreams returns the peer's SETTINGS_MAX_CONCURRENT_STREAMS, 100 until
 // its SETTINGS came.
-func (c *Conn) PeerMaxStreams() uint32 { return 0 }
+func (c *Conn) PeerMaxStreams() uint32 { return c.peerMaxStreams }
 
 // Established reports whether the peer's first SETTINGS came.
-func (c *Conn) Established() bool { return false }
+func (c *Conn) Established() bool { return c.gotSettings }
 
-// GoingAway reports whether a GOAWAY was sent or received.
-func (c *Conn) GoingAway() bool { return false }
+// PeerExtendedConnect reports whether the peer takes RFC 8441 CONNECT requests.
+func (c *Conn) PeerExtendedConnect() bool { return c.peerConnect }
+
+// GoingAway reports whether a GOAWAY was sent or received, or ids are used up.
+func (c *Conn) GoingAway() bool {
+	return c.goAwayIn || c.goAwayOut != goAwayNone || c.nextID > maxStreamID
+}
 
 // Dead reports that the connection is over: Feed takes no more; what is left of
 // Output is to be written once, then the socket closed.
-func (c *Conn) Dead() bool { return false }
+func (c *Conn) Dead() bool { return c.dead }
 
 // Err returns why the connection is dead; nil while alive or after a drain.
-func (c *Conn) Err() error { return nil }
-
-// StopReading reports that the peer makes us queue control frames and does not
-// read them: the driver should not read until output was written.
-func (c *Conn) StopReading() bool { return false }
+func (c *Conn) Err() error { return c.err }
 
 // LastPeerActivity returns when bytes last came.
-func (c *Conn) LastPeerActivity() clock.Nanos { return 0 }
+func (c *Conn) LastPeerActivity() clock.Nanos { return c.lastRead }
+
+// Role returns the connection's role.
+func (c *Conn) Role() Role { return c.role }
+
+// Linger says that n more (or fewer) attempts of streams the peer has reset
+// are still running elsewhere; they count to MaxConcurrentStreams.
+func (c *Conn) Linger(n int) { c.lingers += n }
 
 // Each calls f for every open stream in id order. f must not end streams other
 // than its own.
-func (c *Conn) Each(f func(s *Stream)) {}
+func (c *Conn) Each(f func(s *Stream)) {
+	for s := c.tab.first; s != nil; {
+		next := s.next
+		f(s)
+		s = next
+	}
+}

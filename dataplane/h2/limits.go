@@ -1,11 +1,17 @@
 package h2
 
+import (
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/clock"
+)
+
 // Limits are the bounds on what a peer can make us do (core-design §9). A
 // rate is a token bucket: Burst tokens, refilled at Rate per second.
 type Limits struct {
-	// RefusedBurst/RefusedRate: streams refused over MaxConcurrentStreams.
-	// A client may overshoot by what it sent before it read our SETTINGS
-	// (StreamGrace, no penalty at all); one that keeps on is flooding.
+	// RefusedBurst/RefusedRate: streams refused over MaxConcurrentStreams: one
+	// that keeps on is flooding. Until it acknowledged our SETTINGS a client
+	// may have StreamGrace more, because it did not know.
 	RefusedBurst, RefusedRate int32
 	StreamGrace               uint32
 
@@ -21,7 +27,8 @@ type Limits struct {
 	EncodedFactor                     int
 
 	// PingBurst/PingRate and SettingsBurst/SettingsRate: each frame makes us
-	// write an ACK (CVE-2019-9512, -9515).
+	// write an ACK (CVE-2019-9512, -9515). Each DATA frame we send adds a PING:
+	// gRPC libraries measure the bandwidth-delay product with one per round trip.
 	PingBurst, PingRate         int32
 	SettingsBurst, SettingsRate int32
 	// UnsentControl bounds, in bytes, the control frames a peer makes us
@@ -41,6 +48,11 @@ type Limits struct {
 	// ClosedData is how many bytes of DATA may come for closed streams beyond
 	// what their windows allowed when we reset them.
 	ClosedData int64
+
+	// StalledFor is how long held bytes may block the whole connection before
+	// EventStalled; VictimIdle how long a stream must have been without
+	// progress to be the victim.
+	StalledFor, VictimIdle time.Duration
 }
 
 // DefaultLimits returns the limits for peers of a Conn of role r. Upstream
@@ -56,6 +68,7 @@ func DefaultLimits(r Role) *Limits {
 		UselessBurst:  2000, UselessRate: 500,
 		EmptyInRow: 100,
 		ClosedData: 128 << 10,
+		StalledFor: 10 * time.Second, VictimIdle: 5 * time.Second,
 	}
 	if r == Client {
 		for _, p := range []*int32{&l.RefusedBurst, &l.RefusedRate, &l.ResetBurst, &l.ResetRate, &l.PingBurst, &l.PingRate,
@@ -66,4 +79,91 @@ func DefaultLimits(r Role) *Limits {
 		l.ClosedData *= 10
 	}
 	return l
+}
+
+// bucket is a token bucket; its burst and rate are the caller's constants.
+type bucket struct {
+	level int32
+	at    clock.Nanos // level is right for this instant
+}
+
+// take takes a token; false: there is none.
+func (b *bucket) take(now clock.Nanos, burst, rate int32) bool {
+	if now != b.at {
+		b.refill(now, burst, rate)
+	}
+	if b.level <= 0 {
+		return false
+	}
+	b.level--
+	return true
+}
+
+// refill adds the tokens since b.at, whole ones only; the rest of the time
+// stays for the next call.
+func (b *bucket) refill(now clock.Nanos, burst, rate int32) {
+	if rate <= 0 || now <= b.at {
+		return
+	}
+	if b.level >= burst {
+		b.at = now
+		return
+	}
+	per := clock.Nanos(1e9) / clock.Nanos(rate)
+	n := (now - b.at) / per
+	if n >= clock.Nanos(burst-b.level) {
+		b.level, b.at = burst, now
+		return
+	}
+	b.level += int32(n)
+	b.at += n * per
+}
+
+// earned bounds tokens that were earned by sending, in bursts.
+const earned = 64
+
+// add gives tokens beyond the burst, for frames of ours that a peer may answer.
+func (b *bucket) add(n, burst int32) {
+	if b.level < earned*burst {
+		b.level += n
+	}
+}
+
+// controlMeter counts the control bytes in the output that are not written
+// yet, at worst a little too high: what was written is known at marks only.
+type controlMeter struct {
+	total     int64 // control bytes ever appended
+	written   int64 // of them, surely written
+	markPos   int64 // when the output has been written up to here...
+	markTotal int64 // ...this many control bytes have
+}
+
+func (m *controlMeter) unsent() int64 { return m.total - m.written }
+
+// wrote moves the marks after a write.
+func (m *controlMeter) wrote(o *Out) {
+	if o.wrote >= m.markPos {
+		m.written = m.markTotal
+		m.markPos, m.markTotal = o.total, m.total
+	}
+	if o.n == 0 {
+		m.written = m.total
+	}
+}
+
+// checkControl ends a connection whose peer makes us queue answers that it
+// does not read.
+func (c *Conn) checkControl() {
+	if c.ctl.unsent() <= c.lim.UnsentControl {
+		return
+	}
+	if c.flushed(); c.ctl.unsent() > c.lim.UnsentControl {
+		c.fail(ErrCodeEnhanceYourCalm, &c.ctr.ControlFlood, "control frames not read")
+	}
+}
+
+// StopReading reports that the peer makes us queue control frames, or answers,
+// and does not read them: the driver should not read until output was written.
+func (c *Conn) StopReading() bool {
+	return c.ctl.unsent() > c.lim.UnsentControl/2 || c.out.n > 4*c.cfg.HiWater
 }

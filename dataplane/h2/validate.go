@@ -1,0 +1,266 @@
+package h2
+
+import (
+	"encoding/binary"
+	"strings"
+	"unsafe"
+
+	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+)
+
+// message collects what the validation of a head (RFC 9113 §8) learns.
+type message struct {
+	method, scheme, path, authority, protocol, host string
+	seen                                            pseudo
+	status                                          int
+	length                                          int64 // content-length; -1: none
+}
+
+// pseudo is a set of pseudo-header fields.
+type pseudo uint8
+
+const (
+	pseudoMethod pseudo = 1 << iota
+	pseudoScheme
+	pseudoPath
+	pseudoAuthority
+	pseudoStatus
+	pseudoProtocol
+)
+
+// request validates a request's head: RFC 9113 §8.2 and §8.3.1, RFC 8441 §4.
+func (m *message) request(cfg *Config, f []hpack.Field) bool {
+	if !m.fields(f) || m.seen&pseudoStatus != 0 || m.seen&pseudoMethod == 0 {
+		return false
+	}
+	if m.seen&pseudoProtocol != 0 && !(cfg.ExtendedConnect && m.method == "CONNECT") {
+		return false
+	}
+	if m.method == "CONNECT" && m.seen&pseudoProtocol == 0 {
+		// RFC 9113 §8.5.
+		if m.seen != pseudoMethod|pseudoAuthority || !cfg.AllowConnect || m.authority == "" {
+			return false
+		}
+	} else if m.seen&(pseudoScheme|pseudoPath) != pseudoScheme|pseudoPath || !validPath(m.path, m.method) || !validScheme(m.scheme) {
+		return false
+	}
+	if !validMethod(m.method) || !validAuthority(m.authority) {
+		return false
+	}
+	if m.host != "" && m.seen&pseudoAuthority != 0 && m.host != m.authority && !strings.EqualFold(m.host, m.authority) {
+		return false
+	}
+	return m.host == "" || m.host == m.authority || validAuthority(m.host)
+}
+
+// response validates a response's head: RFC 9113 §8.3.2.
+func (m *message) response(f []hpack.Field) bool {
+	return m.fields(f) && m.seen == pseudoStatus
+}
+
+// validTrailers: RFC 9113 §8.1: no pseudo-header fields.
+func validTrailers(f []hpack.Field) bool {
+	var m message
+	return m.fields(f) && m.seen == 0
+}
+
+// fields validates every field and collects the message's own.
+func (m *message) fields(list []hpack.Field) bool {
+	m.length = -1
+	regular := false
+	for i := range list {
+		f := &list[i]
+		v := f.Value
+		if !validValue(v) {
+			return false
+		}
+		var bit pseudo
+		switch f.ID {
+		case hdr.Method:
+			m.method, bit = v, pseudoMethod
+		case hdr.Scheme:
+			m.scheme, bit = v, pseudoScheme
+		case hdr.Path:
+			m.path, bit = v, pseudoPath
+		case hdr.Authority:
+			m.authority, bit = v, pseudoAuthority
+		case hdr.Protocol:
+			m.protocol, bit = v, pseudoProtocol
+		case hdr.Status:
+			if m.status = parseStatus(v); m.status == 0 {
+				return false
+			}
+			bit = pseudoStatus
+		case hdr.Host:
+			if regular = true; m.host != "" && m.host != v {
+				return false
+			}
+			m.host = v
+			continue
+		case hdr.ContentLength:
+			n := parseLength(v)
+			if regular = true; n < 0 || m.length >= 0 && m.length != n {
+				return false
+			}
+			m.length = n
+			continue
+		case hdr.TE: // RFC 9113 §8.2.2
+			if regular = true; v != "trailers" && !strings.EqualFold(v, "trailers") {
+				return false
+			}
+			continue
+		case hdr.Connection, hdr.KeepAlive, hdr.ProxyConnection, hdr.TransferEncoding, hdr.Upgrade:
+			return false
+		case hdr.Unknown:
+			if !validName(f.Name) {
+				return false
+			}
+			regular = true
+			continue
+		default:
+			regular = true
+			continue
+		}
+		if regular || m.seen&bit != 0 {
+			return false // after a regular field, or twice
+		}
+		m.seen |= bit
+	}
+	return true
+}
+
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// validValue: no NUL, CR, LF; no blank at either end (RFC 9113 §8.2.1). Eight
+// bytes at a time: a byte below 0x20 sends the value to the slow look.
+func validValue(s string) bool {
+	if len(s) == 0 {
+		return true
+	}
+	if isBlank(s[0]) || isBlank(s[len(s)-1]) {
+		return false
+	}
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	b := bytesOf(s)
+	for ; len(b) >= 8; b = b[8:] {
+		x := binary.LittleEndian.Uint64(b)
+		if (x-0x20*ones)&^x&highs != 0 {
+			return validValueSlow(s)
+		}
+	}
+	for _, x := range b {
+		if x < 0x20 {
+			return validValueSlow(s)
+		}
+	}
+	return true
+}
+
+func isBlank(x byte) bool { return x == ' ' || x == '\t' }
+
+func validValueSlow(s string) bool {
+	for i := range len(s) {
+		if x := s[i]; x == 0 || x == '\r' || x == '\n' {
+			return false
+		}
+	}
+	return true
+}
+
+// Classes of bytes.
+const (
+	charName   = 1 << iota // lower-case token (RFC 9110 §5.6.2, RFC 9113 §8.2.1)
+	charUpper              // the capitals a method may also have
+	charTarget             // printable, no blank: what a path or authority may have
+	charScheme             // RFC 3986 §3.1, lower case
+)
+
+var charClass = fillCharClass()
+
+func fillCharClass() (t [256]uint8) {
+	for x := '!'; x <= '~'; x++ {
+		t[x] |= charTarget
+	}
+	for x := 0x80; x <= 0xff; x++ {
+		t[x] |= charTarget // servers decide; Envoy passes them too
+	}
+	for x := 'a'; x <= 'z'; x++ {
+		t[x] |= charName | charScheme
+		t[x-'a'+'A'] |= charUpper
+	}
+	for x := '0'; x <= '9'; x++ {
+		t[x] |= charName | charScheme
+	}
+	for _, x := range "!#$%&'*+-.^_`|~" {
+		t[x] |= charName
+	}
+	for _, x := range "+-." {
+		t[x] |= charScheme
+	}
+	return t
+}
+
+func allOf(s string, class uint8) bool {
+	for i := range len(s) {
+		if charClass[s[i]]&class == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func validName(s string) bool { return s != "" && allOf(s, charName) }
+
+func validMethod(s string) bool {
+	return s == "POST" || s == "GET" || s != "" && allOf(s, charName|charUpper)
+}
+
+func validScheme(s string) bool {
+	return s == "http" || s == "https" || s != "" && allOf(s, charScheme)
+}
+
+func validPath(s, method string) bool {
+	if s == "*" {
+		return method == "OPTIONS"
+	}
+	return s != "" && s[0] == '/' && allOf(s, charTarget)
+}
+
+// validAuthority: RFC 9113 §8.3.1 forbids userinfo.
+func validAuthority(s string) bool {
+	for i := range len(s) {
+		if x := s[i]; charClass[x]&charTarget == 0 || x == '@' || x == '/' {
+			return false
+		}
+	}
+	return true
+}
+
+// parseStatus returns 0 for what is not three digits from 100 on.
+func parseStatus(s string) int {
+	if len(s) != 3 {
+		return 0
+	}
+	a, b, c := s[0]-'0', s[1]-'0', s[2]-'0'
+	if a == 0 || a > 9 || b > 9 || c > 9 {
+		return 0
+	}
+	return int(a)*100 + int(b)*10 + int(c)
+}
+
+// parseLength returns -1 for what is not digits only or over 2^62.
+func parseLength(s string) int64 {
+	if s == "" || len(s) > 18 {
+		return -1
+	}
+	var n int64
+	for i := range len(s) {
+		d := s[i] - '0'
+		if d > 9 {
+			return -1
+		}
+		n = n*10 + int64(d)
+	}
+	return n
+}
