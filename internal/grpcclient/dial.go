@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -61,7 +58,7 @@ func Dial(name string, set call.BackendSet, o Options) (*grpc.ClientConn, error)
 		grpc.WithContextDialer(d.dial),
 		grpc.WithNoProxy(),
 		grpc.WithAuthority(d.authority),
-		grpc.WithTransportCredentials(creds),
+		grpc.WithTransportCredentials(watchedCredentials{creds}),
 		grpc.WithDisableServiceConfig(),
 	}, o.Extra...)
 	cc, err := grpc.NewClient("passthrough:///"+name, opts...)
@@ -125,59 +122,4 @@ func (d *dialer) connect(ctx context.Context, h call.Host, attempt int) (net.Con
 		return nil, err
 	}
 	return &hostConn{Conn: conn, dialer: d, host: h, attempt: attempt, start: start}, nil
-}
-
-// hostConn is a connection that reports its end to the backend set once.
-type hostConn struct {
-	net.Conn
-	dialer  *dialer
-	host    call.Host
-	attempt int
-	start   clock.Nanos
-
-	read  atomic.Uint64 // bytes
-	wrote atomic.Uint64 // bytes
-	cut   atomic.Bool   // the peer broke the connection
-	close sync.Once
-}
-
-func (c *hostConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.read.Add(uint64(n))
-	// A deadline or our own Close says nothing of the host, and an EOF after
-	// the handshake is how servers go.
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !isTimeout(err) {
-		c.cut.Store(true)
-	}
-	return n, err
-}
-
-func (c *hostConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.wrote.Add(uint64(n))
-	return n, err
-}
-
-func (c *hostConn) Close() error {
-	err := c.Conn.Close()
-	c.close.Do(c.report)
-	return err
-}
-
-// report tells the backend set how the connection did: badly if the host broke
-// it or never said anything.
-func (c *hostConn) report() {
-	o := &call.Outcome{
-		Host: c.host, Attempt: c.attempt, Connected: true, MaybeSeen: true,
-		Start: c.start, End: c.dialer.now(), BytesIn: c.wrote.Load(), BytesOut: c.read.Load(),
-	}
-	if c.cut.Load() || c.read.Load() == 0 {
-		o.Code, o.Flags, o.Side = call.Unavailable, call.UpstreamConnTerm, call.SideUpstream
-	}
-	c.dialer.set.Done(c.host, o)
-}
-
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
 }
