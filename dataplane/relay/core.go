@@ -1,0 +1,204 @@
+package relay
+
+import (
+	"log/slog"
+	"math/rand/v2"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/clock"
+	"github.com/sluice-proxy/sluice/dataplane/h2"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+)
+
+// Upstreams finds upstream connections: a worker's pools.
+type Upstreams interface {
+	// Open asks for a stream to a's host. Three answers are possible: an error
+	// (a *call.Reply: the pool is full); a connection on which a's stream was
+	// opened; or nil, when a waits in the pool's queue. In the last case
+	// exactly one of a.Ready and a.Fail follows, never from inside Open,
+	// unless Cancel comes first.
+	Open(a *Attempt) (*Upstream, error)
+	// Cancel takes a waiting attempt out of its queue.
+	Cancel(a *Attempt)
+}
+
+// Core is the part of a worker that its exchanges run on: the instant of the
+// batch, timers, buffers, counters, and the slab of exchanges. Everything in
+// it is owned by the worker.
+type Core struct {
+	// Set at creation.
+
+	Resumer   call.Resumer
+	Upstreams Upstreams
+	Log       *slog.Logger
+	Pool      *h2.Pool
+	Seed      uint64 // for hash tables that attackers could aim at
+	// Budget bounds the bytes that exchanges queue for slow receivers; 0: no bound.
+	Budget int64
+	// Record, if not nil, sees every exchange that ended.
+	Record func(c *call.Call, o *call.Outcome)
+
+	// Owned by the worker.
+
+	Now      clock.Nanos
+	Wheel    clock.Wheel
+	Rand     *rand.PCG
+	Counters Counters
+
+	slab     []slot
+	free     []uint32 // slots without an exchange, or with one that rests
+	attempts []*Attempt
+	blocks   []*hpack.Block
+	live     int
+	queued   int64 // bytes in all bodies
+	attLive  int
+
+	scratch     hpack.Block // a local reply's headers or trailers
+	text        []byte      // for formatting a value
+	rqTimeout   cachedField // x-envoy-expected-rq-timeout-ms
+	serviceTime cachedField // x-envoy-upstream-service-time
+	serverField hpack.Field
+}
+
+// slot is a place of the slab. Its generation outlives the exchanges in it.
+type slot struct {
+	x   *Exchange
+	gen uint32
+}
+
+// Bounds on what rests for reuse: enough for a busy worker, small in bytes.
+const (
+	maxRestingExchanges = 4096
+	maxRestingAttempts  = 4096
+	maxRestingBlocks    = 256
+)
+
+// Live is the number of exchanges in progress.
+func (c *Core) Live() int { return c.live }
+
+// Queued is the number of bytes that wait for slow receivers.
+func (c *Core) Queued() int64 { return c.queued }
+
+// Attempts is the number of attempts whose streams have not ended.
+func (c *Core) Attempts() int { return c.attLive }
+
+// exchange takes an exchange from the slab.
+func (c *Core) exchange() *Exchange {
+	var i uint32
+	if n := len(c.free); n > 0 {
+		i = c.free[n-1]
+		c.free = c.free[:n-1]
+	} else {
+		i = uint32(len(c.slab))
+		c.slab = append(c.slab, slot{})
+	}
+	s := &c.slab[i]
+	s.gen++
+	if s.x == nil {
+		s.x = &Exchange{core: c}
+		s.x.timer.Owner = s.x
+	}
+	x := s.x
+	x.slot, x.gen = i, s.gen
+	c.live++
+	return x
+}
+
+// release gives x back to the slab. Nothing may point to it any more but
+// handles, which are stale from here on.
+func (c *Core) release(x *Exchange) {
+	c.Wheel.Stop(&x.timer)
+	x.req.free(c)
+	x.rsp.free(c)
+	x.reset()
+	s := &c.slab[x.slot]
+	s.gen++
+	if len(c.free) >= maxRestingExchanges {
+		s.x = nil
+	}
+	c.free = append(c.free, x.slot)
+	c.live--
+}
+
+// lookup returns the exchange of h, nil if it has ended.
+func (c *Core) lookup(h call.Handle) *Exchange {
+	if int(h.Slot) >= len(c.slab) {
+		return nil
+	}
+	s := &c.slab[h.Slot]
+	if s.gen != h.Gen || s.x == nil {
+		return nil
+	}
+	return s.x
+}
+
+// Resume continues the paused exchange of h; a stale handle does nothing.
+func (c *Core) Resume(h call.Handle, err error) {
+	if x := c.lookup(h); x != nil && x.state == statePaused {
+		x.resume(err)
+	}
+}
+
+// Each calls f for every exchange in progress on d, or for all if d is nil.
+func (c *Core) Each(d *Downstream, f func(x *Exchange)) {
+	for i := range c.slab {
+		if x := c.slab[i].x; x != nil && x.d != nil && (d == nil || x.d == d) {
+			f(x)
+		}
+	}
+}
+
+// block takes an empty header block that outlives the current event.
+func (c *Core) block() *hpack.Block {
+	if n := len(c.blocks); n > 0 {
+		b := c.blocks[n-1]
+		c.blocks = c.blocks[:n-1]
+		return b
+	}
+	return new(hpack.Block)
+}
+
+func (c *Core) putBlock(b *hpack.Block) {
+	if b != nil && len(c.blocks) < maxRestingBlocks {
+		b.Reset()
+		c.blocks = append(c.blocks, b)
+	}
+}
+
+// Counters are plain integers by call.Scope and call.Counter. They are read
+// under the worker's lock; atomics would cost more than all else counted here
+// (core-design §10).
+type Counters [][]uint64
+
+// countersPerScope fits every kind of scope.
+const countersPerScope = max(int(call.DownstreamCounters), int(call.UpstreamCounters))
+
+// Add adds n to a counter. A gauge goes down by adding ^uint64(0): the sum over
+// all workers is right even if one worker's part is not.
+func (cs *Counters) Add(s call.Scope, c call.Counter, n uint64) {
+	if s.Index == 0 {
+		return
+	}
+	if int(s.Index) < len(*cs) {
+		if a := (*cs)[s.Index]; a != nil {
+			a[c] += n
+			return
+		}
+	}
+	cs.grow(s)[c] += n
+}
+
+// Inc adds one.
+func (cs *Counters) Inc(s call.Scope, c call.Counter) { cs.Add(s, c, 1) }
+
+// Dec takes one off a gauge.
+func (cs *Counters) Dec(s call.Scope, c call.Counter) { cs.Add(s, c, ^uint64(0)) }
+
+func (cs *Counters) grow(s call.Scope) []uint64 {
+	for int(s.Index) >= len(*cs) {
+		*cs = append(*cs, nil)
+	}
+	a := make([]uint64, countersPerScope)
+	(*cs)[s.Index] = a
+	return a
+}

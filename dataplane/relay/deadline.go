@@ -1,0 +1,203 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/clock"
+)
+
+// parseTimeout reads a grpc-timeout: at most 8 digits and a unit. It returns
+// nanoseconds, -1 if the value is malformed (which is then the upstream's to
+// judge: the header passes).
+func parseTimeout(s string) int64 {
+	if len(s) < 2 || len(s) > 9 {
+		return -1
+	}
+	n := int64(0)
+	for i := range len(s) - 1 {
+		d := s[i] - '0'
+		if d > 9 {
+			return -1
+		}
+		n = n*10 + int64(d)
+	}
+	unit := time.Duration(0)
+	switch s[len(s)-1] {
+	case 'n':
+		unit = time.Nanosecond
+	case 'u':
+		unit = time.Microsecond
+	case 'm':
+		unit = time.Millisecond
+	case 'S':
+		unit = time.Second
+	case 'M':
+		unit = time.Minute
+	case 'H':
+		unit = time.Hour
+	default:
+		return -1
+	}
+	if n > int64(maxTimeout/unit) {
+		return int64(maxTimeout)
+	}
+	return n * int64(unit)
+}
+
+// maxTimeout is 20 years: far enough, and safe to add to an instant.
+const maxTimeout = 20 * 365 * 24 * time.Hour
+
+// appendTimeout formats d as a grpc-timeout: the finest unit that keeps it
+// within 8 digits, rounded down so that the upstream never waits longer.
+func appendTimeout(b []byte, d time.Duration) []byte {
+	n, unit := max(int64(d), 0), byte('n')
+	for _, u := range [...]struct {
+		unit byte
+		d    time.Duration
+	}{{'u', time.Microsecond}, {'m', time.Millisecond}, {'S', time.Second}, {'M', time.Minute}, {'H', time.Hour}} {
+		if n < 1e8 {
+			break
+		}
+		n, unit = int64(d/u.d), u.unit
+	}
+	return append(appendInt(b, n), unit)
+}
+
+// limitTime sets the deadlines that the route, once known, and the manager
+// give the call, counted from the request's headers.
+func (x *Exchange) limitTime() {
+	m, rt := x.m, x.dec.Route
+	x.idle = int64(m.StreamIdleTimeout)
+	duration := m.MaxStreamDuration
+	if rt != nil {
+		if rt.IdleTimeout != 0 {
+			x.idle = int64(rt.IdleTimeout)
+		}
+		if rt.MaxStreamDuration != 0 {
+			duration = rt.MaxStreamDuration
+		}
+	}
+	x.deadline = 0
+	if duration > 0 {
+		x.deadline, x.durationDL = x.call.Arrived.Add(duration), true
+	}
+	if x.usesGRPCTimeout() {
+		d := x.grpcClient - int64(rt.GRPCTimeoutOffset)
+		if rt.GRPCTimeoutOffset > 0 && d <= 0 {
+			d = x.grpcClient // Envoy: an offset that eats all of it is not used
+		}
+		if rt.GRPCTimeoutMax > 0 && d > int64(rt.GRPCTimeoutMax) {
+			d = int64(rt.GRPCTimeoutMax)
+			x.grpcLeft = true
+		}
+		if at := x.call.Arrived.Add(time.Duration(d)); x.deadline == 0 || at < x.deadline {
+			x.deadline, x.durationDL = at, true
+		}
+	}
+	if x.req.done && x.dec.Backends != nil {
+		x.startResponseTimeout()
+	}
+	x.schedule()
+}
+
+func (x *Exchange) usesGRPCTimeout() bool {
+	return x.grpcClient >= 0 && x.call.GRPC && x.dec.Route != nil && x.dec.Route.UseGRPCTimeout
+}
+
+// startResponseTimeout begins the route's timeout, which runs from the end of
+// the request to the end of the response (RouteAction.timeout).
+func (x *Exchange) startResponseTimeout() {
+	rt := x.dec.Route
+	if rt == nil || rt.Timeout <= 0 || x.usesGRPCTimeout() {
+		return
+	}
+	at := x.core.Now.Add(rt.Timeout)
+	if x.deadline == 0 || at < x.deadline {
+		x.deadline, x.durationDL = at, false
+		x.schedule()
+	}
+}
+
+// armTry begins the per-try timeout.
+func (x *Exchange) armTry(a *Attempt) {
+	if rt := x.dec.Route; rt != nil && rt.Retry != nil && rt.Retry.PerTry > 0 {
+		a.tryBy = x.core.Now.Add(rt.Retry.PerTry)
+		x.schedule()
+	}
+}
+
+// next is the earliest instant at which something is due.
+func (x *Exchange) next() clock.Nanos {
+	at := x.deadline
+	if x.idle > 0 {
+		at = earlier(at, x.active+clock.Nanos(x.idle))
+	}
+	at = earlier(at, x.requestBy)
+	at = earlier(at, x.holdUntil)
+	at = earlier(at, x.backoff)
+	if x.att != nil {
+		at = earlier(at, x.att.tryBy)
+	}
+	return at
+}
+
+func earlier(a, b clock.Nanos) clock.Nanos {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// schedule makes sure that the timer expires by the next instant that
+// matters. An expiry that is too early costs one look; moving the timer for
+// every frame would cost more.
+func (x *Exchange) schedule() {
+	at := x.next()
+	if at == 0 || x.timer.Active() && x.timerAt <= at {
+		return
+	}
+	x.timerAt = at
+	x.core.Wheel.Set(&x.timer, at)
+}
+
+// Expire implements clock.Expirer.
+func (x *Exchange) Expire(_ *clock.Timer, now clock.Nanos) {
+	switch {
+	case x.state == stateNew || x.state == stateFinished:
+		return
+	case x.deadline != 0 && now >= x.deadline:
+		if x.durationDL {
+			x.core.Counters.Inc(x.m.Scope, call.DownstreamRqMaxDuration)
+			x.reply(replyDuration)
+			return
+		}
+		if a := x.att; a != nil && a.host != nil {
+			a.count(call.UpstreamRqTimeout)
+		}
+		x.reply(replyTimeout)
+		return
+	case x.requestBy != 0 && now >= x.requestBy:
+		x.core.Counters.Inc(x.m.Scope, call.DownstreamRqTimeout)
+		x.reply(replyRequestTimeout)
+		return
+	case x.idle > 0 && now >= x.active+clock.Nanos(x.idle):
+		x.core.Counters.Inc(x.m.Scope, call.DownstreamRqIdleTimeout)
+		x.reply(replyIdle)
+		return
+	}
+	if x.backoff != 0 && now >= x.backoff {
+		x.backoff = 0
+		x.try()
+	} else if a := x.att; a != nil {
+		switch {
+		case a.tryBy != 0 && now >= a.tryBy:
+			x.tryTimedOut(a)
+		case x.holdUntil != 0 && now >= x.holdUntil:
+			x.releaseHold(a)
+		}
+	}
+	if x.state != stateFinished && x.state != stateNew {
+		x.schedule()
+	}
+}

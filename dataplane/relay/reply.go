@@ -1,0 +1,231 @@
+package relay
+
+import (
+	"strconv"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+)
+
+// What the core itself answers. The messages are Envoy's.
+var (
+	replyPanic            = &call.Reply{HTTP: 500, GRPC: call.Internal, Detail: "internal_error", Message: "internal error"}
+	replyConnectFailure   = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.UpstreamConnFailure, Detail: "upstream_reset_before_response_started{remote connection failure}", Message: "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"}
+	replyConnectTimeout   = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.UpstreamConnFailure, Detail: "upstream_reset_before_response_started{connection timeout}", Message: "upstream connect error or disconnect/reset before headers. reset reason: connection timeout"}
+	replyConnectionLost   = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.UpstreamConnTerm, Detail: "upstream_reset_before_response_started{connection termination}", Message: "upstream connect error or disconnect/reset before headers. reset reason: connection termination"}
+	replyUpstreamProtocol = &call.Reply{HTTP: 502, GRPC: call.Internal, Flag: call.UpstreamProtocolErr, Detail: "upstream_reset_before_response_started{protocol error}", Message: "upstream connect error or disconnect/reset before headers. reset reason: protocol error"}
+	replyTimeout          = &call.Reply{HTTP: 504, GRPC: call.DeadlineExceeded, Flag: call.UpstreamRequestTimeout, Detail: "response_timeout", Message: "upstream request timeout"}
+	replyPerTryTimeout    = &call.Reply{HTTP: 504, GRPC: call.DeadlineExceeded, Flag: call.UpstreamRequestTimeout, Detail: "upstream_per_try_timeout", Message: "upstream request timeout"}
+	replyDuration         = &call.Reply{HTTP: 504, GRPC: call.DeadlineExceeded, Flag: call.DurationTimeout, Detail: "max_duration_timeout", Message: "stream duration exceeded"}
+	replyIdle             = &call.Reply{HTTP: 408, GRPC: call.DeadlineExceeded, Flag: call.StreamIdleTimeout, Detail: "stream_idle_timeout", Message: "stream timeout"}
+	replyRequestTimeout   = &call.Reply{HTTP: 408, GRPC: call.DeadlineExceeded, Flag: call.DownstreamConnTerm, Detail: "request_overall_timeout", Message: "request timeout"}
+	replyDrain            = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.LocalReset, Detail: "drain_deadline", Message: "drain deadline"}
+	replyHeldBytes        = &call.Reply{HTTP: 503, GRPC: call.ResourceExhausted, Flag: call.OverloadManager, Detail: "held_bytes", Message: "the receiver is too slow for the memory that is left"}
+)
+
+// resetReplies are the answers to an upstream's RST_STREAM before its
+// response, by error code (gRPC over HTTP/2, "HTTP2 Transport Mapping: Errors").
+var resetReplies = func() (r [h2.ErrCodeHTTP11Required + 1]*call.Reply) {
+	for i := range r {
+		code := call.Internal
+		switch h2.ErrCode(i) {
+		case h2.ErrCodeRefusedStream:
+			code = call.Unavailable
+		case h2.ErrCodeCancel:
+			code = call.Canceled
+		case h2.ErrCodeEnhanceYourCalm:
+			code = call.ResourceExhausted
+		case h2.ErrCodeInadequateSecurity:
+			code = call.PermissionDenied
+		}
+		r[i] = &call.Reply{HTTP: 503, GRPC: code, Flag: call.UpstreamRemoteReset,
+			Detail:  "upstream_reset_before_response_started{remote reset}",
+			Message: "upstream connect error or disconnect/reset before headers. reset reason: remote reset (" + h2.ErrCode(i).String() + ")"}
+	}
+	return r
+}()
+
+func replyForReset(code h2.ErrCode) *call.Reply {
+	if int(code) >= len(resetReplies) {
+		code = h2.ErrCodeInternal
+	}
+	return resetReplies[code]
+}
+
+// Fields that local replies are made of.
+var (
+	fieldStatus200   = hpack.NewField(":status", "200")
+	fieldContentGRPC = hpack.NewField("content-type", "application/grpc")
+	fieldContentText = hpack.NewField("content-type", "text/plain")
+	fieldsGRPCStatus = func() (f [call.Unauthenticated + 1]hpack.Field) {
+		for i := range f {
+			f[i] = hpack.NewField("grpc-status", strconv.Itoa(i))
+		}
+		return f
+	}()
+)
+
+// reply answers the client in place of an upstream, in whatever state the call
+// is (core-design §7.2), and ends the attempt in progress.
+func (x *Exchange) reply(rp *call.Reply) {
+	if x.state >= stateFinished {
+		return
+	}
+	x.rec.Flags |= rp.Flag
+	x.rec.Detail = rp.Detail
+	x.rec.Side = call.SideLocal
+	x.rec.Code, x.rec.HasCode = rp.GRPC, true
+	if a := x.att; a != nil {
+		a.rec.Code = rp.GRPC
+	}
+	x.dropAttempt(rp.Flag)
+	x.holdUntil, x.backoff = 0, 0
+	switch x.sent {
+	case sentNothing:
+		x.rsp.free(x.core)
+		if !x.call.GRPC {
+			x.replyHTTP(rp)
+			return
+		}
+		x.rec.HTTP = 200
+		x.d.H.WriteHeaders(&x.down, x.replyHeaders(rp), true)
+		x.responseSent()
+	case sentHeaders:
+		// A message may have been cut: the status must not be OK.
+		if !x.call.GRPC {
+			x.core.Counters.Inc(x.m.Scope, call.DownstreamRqTxReset)
+			x.d.H.Reset(&x.down, h2.ErrCodeInternal)
+			x.finish()
+			return
+		}
+		x.rsp.free(x.core)
+		b := x.core.replyBlock()
+		addStatus(b, rp)
+		x.d.H.WriteHeaders(&x.down, b.Fields, true)
+		x.responseSent()
+	case sentEnd:
+		x.responseSent()
+	}
+}
+
+// replyHeaders are the fields of a trailers-only gRPC response.
+func (x *Exchange) replyHeaders(rp *call.Reply) []hpack.Field {
+	b := x.core.replyBlock()
+	b.Append(fieldStatus200)
+	if i := x.head.Index(hdr.ContentType); i >= 0 {
+		b.Append(x.head.Fields[i])
+	} else {
+		b.Append(fieldContentGRPC)
+	}
+	addStatus(b, rp)
+	b.Fields = append(b.Fields, rp.Headers...)
+	x.replyPolicy(b)
+	return b.Fields
+}
+
+// replyHTTP answers a request that is not gRPC. The body flows as a response's.
+func (x *Exchange) replyHTTP(rp *call.Reply) {
+	body := rp.Body
+	if body == nil {
+		body = []byte(rp.Message)
+	}
+	if x.call.Method == "HEAD" {
+		body = nil
+	}
+	status := rp.HTTP
+	if status == 0 {
+		status = 503
+	}
+	x.rec.HTTP = status
+	x.rec.Code, x.rec.HasCode = call.CodeFromHTTP(status), false
+	b := x.core.replyBlock()
+	b.Append(hpack.NewField(":status", strconv.Itoa(status)))
+	if len(body) > 0 {
+		b.Append(fieldContentText)
+		b.AppendCopy("content-length", strconv.Itoa(len(body)))
+	}
+	b.Fields = append(b.Fields, rp.Headers...)
+	x.replyPolicy(b)
+	x.sent = sentHeaders
+	x.d.H.WriteHeaders(&x.down, b.Fields, len(body) == 0)
+	if len(body) == 0 {
+		x.responseSent()
+		return
+	}
+	x.state = stateReplying
+	x.rsp.add(x.core, body)
+	x.rsp.done = true
+	x.pumpResponse()
+}
+
+// replyPolicy applies what responses of this call get besides.
+func (x *Exchange) replyPolicy(b *hpack.Block) {
+	x.connectionPolicy(b)
+	if rt := x.dec.Route; rt != nil {
+		x.applyOps(b, rt.ResponseOps)
+	}
+}
+
+// replyBlock returns the worker's block for what is written at once.
+func (c *Core) replyBlock() *hpack.Block {
+	c.scratch.Reset()
+	return &c.scratch
+}
+
+// addStatus adds grpc-status and, percent-encoded, grpc-message (gRPC over
+// HTTP/2, "Responses").
+func addStatus(b *hpack.Block, rp *call.Reply) {
+	if int(rp.GRPC) < len(fieldsGRPCStatus) {
+		b.Append(fieldsGRPCStatus[rp.GRPC])
+	} else {
+		b.AppendCopy("grpc-status", strconv.Itoa(int(rp.GRPC)))
+	}
+	msg := rp.Message
+	if len(rp.Body) > 0 {
+		msg = string(rp.Body)
+	}
+	if msg != "" {
+		b.AppendCopy("grpc-message", encodeMessage(msg))
+	}
+}
+
+// encodeMessage percent-encodes all but printable ASCII, and the percent sign.
+func encodeMessage(s string) string {
+	const hex = "0123456789ABCDEF"
+	n := 0
+	for i := range len(s) {
+		if b := s[i]; b < ' ' || b > '~' || b == '%' {
+			n++
+		}
+	}
+	if n == 0 {
+		return s
+	}
+	out := make([]byte, 0, len(s)+2*n)
+	for i := range len(s) {
+		if b := s[i]; b < ' ' || b > '~' || b == '%' {
+			out = append(out, '%', hex[b>>4], hex[b&15])
+		} else {
+			out = append(out, b)
+		}
+	}
+	return string(out)
+}
+
+// Drained answers the call because its connection's drain deadline came.
+func (x *Exchange) Drained() { x.reply(replyDrain) }
+
+// Evict ends the call because the bytes it holds are needed (core-design §6).
+func (x *Exchange) Evict() { x.reply(replyHeldBytes) }
+
+// EvictHolder ends the call whose stream of this connection holds too much.
+func (d *Downstream) EvictHolder(s *h2.Stream) { s.Owner.(*Exchange).Evict() }
+
+// EvictHolder ends the call whose stream of this connection holds too much.
+func (u *Upstream) EvictHolder(s *h2.Stream) {
+	if a := s.Owner.(*Attempt); a.x != nil {
+		a.x.Evict()
+	}
+}

@@ -1,0 +1,184 @@
+package relay
+
+import (
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+)
+
+// freeReplay is how much of a request is kept, until its response begins, for
+// the retry that RFC 9113 §8.7 allows when an upstream certainly has not seen
+// it (a GOAWAY or a SETTINGS_MAX_CONCURRENT_STREAMS that crossed it): one
+// small chunk, enough for most unary calls. Policies with retries set their own.
+const freeReplay = 4 << 10
+
+// replayLimit is how many bytes of the request may be kept.
+func (x *Exchange) replayLimit() int64 {
+	if rt := x.dec.Route; rt != nil && rt.Retry != nil {
+		if rt.Retry.BufferLimit > 0 {
+			return rt.Retry.BufferLimit
+		}
+		return 256 << 10
+	}
+	return freeReplay
+}
+
+// requestData brings a piece of the request's payload.
+func (x *Exchange) requestData(p []byte, end bool) {
+	x.active = x.core.Now
+	x.rec.BytesIn += uint64(len(p))
+	q := &x.req
+	if x.state >= stateReplying || x.rsp.done && x.att == nil {
+		// Nobody wants it any more.
+		if end {
+			q.done = true
+		}
+		if len(p) > 0 {
+			x.d.H.Credit(&x.down, len(p))
+		}
+		return
+	}
+	if end {
+		x.requestEnded()
+	}
+	a := x.att
+	if a == nil || !a.ready || !q.empty() {
+		q.add(x.core, p)
+		if a != nil && a.ready && end && q.empty() { // an empty last frame
+			x.pumpRequest()
+		}
+		return
+	}
+	if q.keep && q.end+int64(len(p)) > x.replayLimit() {
+		q.release(x.core)
+	}
+	n := a.conn.WriteData(&a.stream, p, end)
+	q.take(x.core, p, n)
+	if end && n == len(p) {
+		a.ended = true
+	}
+	if n > 0 {
+		x.creditRequest()
+	}
+}
+
+// requestTrailers brings the trailers of the request, its end.
+func (x *Exchange) requestTrailers(b *hpack.Block) {
+	x.active = x.core.Now
+	if x.state >= stateReplying || x.rsp.done && x.att == nil {
+		x.req.done = true
+		return
+	}
+	t := x.core.block()
+	t.CopyFrom(b)
+	x.req.trailers = t
+	x.requestEnded()
+	x.pumpRequest()
+}
+
+// requestEnded notes END_STREAM from the client.
+func (x *Exchange) requestEnded() {
+	x.req.done = true
+	x.requestBy = 0
+	x.startResponseTimeout()
+}
+
+// pumpRequest gives the attempt what waits for it. The end goes last.
+func (x *Exchange) pumpRequest() {
+	a := x.att
+	if a == nil || !a.ready {
+		return
+	}
+	q := &x.req
+	for {
+		p := q.next()
+		if p == nil {
+			break
+		}
+		last := q.done && q.trailers == nil && q.pos+int64(len(p)) == q.end
+		n := a.conn.WriteData(&a.stream, p, last)
+		if n > 0 {
+			q.advance(x.core, n)
+			x.creditRequest()
+		}
+		if n < len(p) {
+			return
+		}
+		if last {
+			a.ended = true
+			return
+		}
+	}
+	if q.keep && q.end > x.replayLimit() {
+		q.release(x.core)
+	}
+	if !q.done || a.ended {
+		return
+	}
+	a.ended = true
+	if q.trailers != nil {
+		a.conn.WriteHeaders(&a.stream, q.trailers.Fields, true)
+	} else {
+		a.conn.WriteData(&a.stream, nil, true)
+	}
+}
+
+// creditRequest lets the client send again what an attempt took.
+func (x *Exchange) creditRequest() {
+	if n := x.req.owed(); n > 0 {
+		x.d.H.Credit(&x.down, n)
+	}
+}
+
+// try picks a host and asks for a stream to it.
+func (x *Exchange) try() {
+	c := x.core
+	x.call.Now = c.Now
+	x.call.Draw = c.Rand.Uint64()
+	host, err := x.pick()
+	if err != nil {
+		if r, ok := err.(*call.Reply); ok && r.Flag&call.NoHealthyUpstream != 0 && x.dec.Route != nil {
+			x.rec.Detail = r.Detail
+		}
+		x.fail(err)
+		return
+	}
+	a := c.attempt()
+	a.x, a.host, a.number = x, host, x.tries
+	a.rec.Host, a.rec.Attempt, a.rec.Start = host, x.tries, c.Now
+	x.rec.Host, x.rec.Attempt = host, x.tries
+	x.tries++
+	x.att = a
+	x.state = stateQueued
+	up, err := c.Upstreams.Open(a)
+	if err != nil {
+		a.rec.Flags |= call.UpstreamOverflow
+		x.dropAttempt(0)
+		x.fail(err)
+		return
+	}
+	if up != nil {
+		a.Ready(up)
+	}
+}
+
+// pick calls the backend set. A panic there costs this call only.
+func (x *Exchange) pick() (h call.Host, err error) {
+	defer x.recovered("backend set", &err)
+	return x.dec.Backends.Pick(&x.call, x.tries)
+}
+
+// start sends the request's headers, and what has come of the rest, on a's
+// stream, which was just opened.
+func (x *Exchange) start(a *Attempt) {
+	x.state = stateTrying
+	a.rec.Start = x.core.Now
+	a.rec.Connected = true
+	x.armTry(a)
+	q := &x.req
+	end := q.done && q.end == 0 && q.trailers == nil
+	a.conn.WriteHeaders(&a.stream, x.attemptFields(a), end)
+	a.ended = end
+	if !end && (q.end > 0 || q.done) {
+		x.pumpRequest()
+	}
+}
