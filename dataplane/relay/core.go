@@ -202,3 +202,29 @@ func (cs *Counters) grow(s call.Scope) []uint64 {
 	(*cs)[s.Index] = a
 	return a
 }
+
+// victimAge is how long a call must have made no progress before it may be
+// ended for the memory it holds.
+const victimAge = 5e9
+
+// Victim returns the call with the largest bytes in queues × time without
+// progress, nil if all move.
+func (c *Core) Victim() *Exchange {
+	var worst *Exchange
+	most := int64(0)
+	for i := range c.slab {
+		x := c.slab[i].x
+		if x == nil || x.d == nil {
+			continue
+		}
+		age := int64(c.Now - x.active)
+		n := x.req.end - x.req.base + x.rsp.end - x.rsp.base
+		if age < victimAge || n == 0 {
+			continue
+		}
+		if v := n * (age / 1e6); v > most {
+			worst, most = x, v
+		}
+	}
+	return worst
+}

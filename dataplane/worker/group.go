@@ -3,10 +3,12 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2"
 )
 
 // Options configure a Group.
@@ -25,7 +27,14 @@ type Options struct {
 	// Seed seeds every random choice; 0: from the system. The simulation and
 	// its replays set it.
 	Seed uint64
+	// Record, if not nil, sees every call that ended, under the worker's lock.
+	Record func(c *call.Call, o *call.Outcome)
+	// Debug is for tests: panics are not contained, freed memory is poisoned.
+	Debug bool
 }
+
+// defaultBudget keeps resident growth under 64 MiB.
+const defaultBudget = 48 << 20
 
 // Group is the set of workers of a proxy.
 type Group struct {
@@ -40,6 +49,12 @@ func NewGroup(o Options) *Group {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MemoryBudget <= 0 {
+		o.MemoryBudget = defaultBudget
+	}
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64()
 	}
 	g := &Group{opt: o}
 	for i := range o.N {
@@ -88,9 +103,46 @@ func (g *Group) ReadCounters(f func(worker int, scopes [][]uint64)) {
 }
 
 // Shutdown ends all connections: gracefully until ctx is done, then at once.
-// It returns when every connection is gone and the drivers are closed.
+// It returns when every connection is gone and the drivers are closed, with
+// ctx's error if that cut anything short.
 func (g *Group) Shutdown(ctx context.Context) error {
-	return g.shutdown(ctx)
+	for _, w := range g.workers {
+		w.post(msg{kind: msgShutdown})
+	}
+	var err error
+	for _, w := range g.workers {
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			err = ctx.Err()
+			w.post(msg{kind: msgKill})
+			<-w.done
+		}
+	}
+	for _, w := range g.workers {
+		w.driver.Close()
+	}
+	return err
+}
+
+// HTTP2Counters calls f with what each worker's connections reacted to.
+func (g *Group) HTTP2Counters(f func(worker int, down, up h2.Counters)) {
+	for i, w := range g.workers {
+		w.mu.Lock()
+		down, up := w.downH2, w.upH2
+		w.mu.Unlock()
+		f(i, down, up)
+	}
+}
+
+// HoldTimes calls f with each worker's histogram of lock hold times.
+func (g *Group) HoldTimes(f func(worker int, h HoldTimes)) {
+	for i, w := range g.workers {
+		w.mu.Lock()
+		h := w.holds
+		w.mu.Unlock()
+		f(i, h)
+	}
 }
 
 var _ call.Resumer = (*Worker)(nil)

@@ -15,7 +15,8 @@ const (
 	msgResume   msgKind = iota // a paused call goes on: h, err
 	msgDrain                   // connections of matching chains drain: match, dur
 	msgSweep                   // look for retired hosts
-	msgShutdown                // close everything that is left
+	msgShutdown                // drain everything and take no more
+	msgKill                    // end everything that is left
 )
 
 // msg is one message of an inbox.

@@ -1,18 +1,24 @@
 package worker
 
 import (
-	"context"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/clock"
+	"github.com/sluice-proxy/sluice/dataplane/h2"
+	"github.com/sluice-proxy/sluice/dataplane/relay"
 )
 
 // rbufSize is the size of a worker's read buffer. It must hold the tail of a
 // partial frame (up to 9 + 16,384 B) and leave room for a decent read.
 const rbufSize = 64<<10 + 16<<10 + 16
+
+// poolBytes bounds the chunks that a worker keeps for reuse.
+const poolBytes = 8 << 20
 
 // Worker runs the connections that were given to it. See the package comment.
 type Worker struct {
@@ -21,12 +27,35 @@ type Worker struct {
 	g      *Group
 	index  int
 	driver Driver
+	done   chan struct{} // closed when the last sock of a closing worker is dead
 
 	// mu guards all below. Only begin, pause and the scrape take it.
 	mu    sync.Mutex
 	now   clock.Nanos // read once per batch
-	dirty []*Sock     // have output to write; flushed at the end of the batch
+	since clock.Nanos // when the lock was taken
 	rbuf  []byte
+	dirty []*Sock // have output to write; flushed at the end of the batch
+	spare []*Sock // the list that flush swaps dirty with
+	iov   [][]byte
+
+	core    relay.Core
+	pool    *h2.Pool
+	rnd     rand.PCG
+	socks   Sock // head of the list of all socks, in the order of their birth
+	nsocks  int
+	closing bool // no new connections; ends when the last one is gone
+	gone    bool // done is closed
+
+	chains  map[*Chain]*chainState
+	pools   map[call.Host]*hostPool
+	order   []*hostPool // pools in the order of their making
+	lastP   *hostPool   // the pool used last
+	clients map[*call.UpstreamOptions]*h2.Config
+	downs   int // downstream socks
+	downH2  h2.Counters
+	upH2    h2.Counters
+	holds   HoldTimes
+	evictAt clock.Nanos // not before, the next search for a victim
 
 	// Used by the driver's adaptive yield (core-design §5.3).
 
@@ -40,7 +69,27 @@ type Worker struct {
 }
 
 func newWorker(g *Group, index int) *Worker {
-	w := &Worker{g: g, index: index, rbuf: make([]byte, rbufSize)}
+	w := &Worker{
+		g: g, index: index,
+		done:    make(chan struct{}),
+		rbuf:    make([]byte, rbufSize),
+		iov:     make([][]byte, 0, maxBuffers),
+		pool:    h2.NewPool(poolBytes, g.opt.Debug),
+		chains:  make(map[*Chain]*chainState),
+		pools:   make(map[call.Host]*hostPool),
+		clients: make(map[*call.UpstreamOptions]*h2.Config),
+	}
+	w.socks.next, w.socks.prev = &w.socks, &w.socks
+	w.rnd = *rand.NewPCG(g.opt.Seed, uint64(index))
+	w.core = relay.Core{
+		Resumer:   w,
+		Upstreams: w,
+		Log:       g.opt.Logger,
+		Pool:      w.pool,
+		Rand:      &w.rnd,
+		Seed:      w.rnd.Uint64(),
+		Record:    g.opt.Record,
+	}
 	w.driver = g.opt.NewDriver(w)
 	return w
 }
@@ -49,30 +98,44 @@ func newWorker(g *Group, index int) *Worker {
 func (w *Worker) begin() {
 	w.mu.Lock()
 	w.now = w.driver.Now()
+	w.since = w.now
+	w.core.Now = w.now
 }
 
 // end ends a batch: it drains the inbox, runs the timers that are due, writes
 // what the batch produced, sets the driver's timer and gives the lock back.
 func (w *Worker) end() {
+	w.drainInbox()
+	w.core.Wheel.Advance(w.now)
 	w.flush()
+	if w.core.Queued() > w.budget() && w.now >= w.evictAt {
+		w.evict()
+		w.flush()
+	}
+	w.driver.SetTimer(w.core.Wheel.Next())
+	if load := int64(4*w.core.Live() + w.nsocks); load != w.load.Load() {
+		w.load.Store(load)
+	}
+	w.finishClosing()
+	w.unlock()
+}
+
+func (w *Worker) unlock() {
+	held := w.driver.Now().Sub(w.since)
+	w.holds.add(held)
 	w.mu.Unlock()
+	if held > longHold {
+		w.g.opt.Logger.Warn("a worker's lock was held long", "worker", w.index, "duration", held)
+	}
 }
 
 // pause gives the lock away for a moment in the middle of a long batch, so
 // that others get in, and takes it again. Flush first. Every sock may be dead
 // afterwards, and w.now has moved.
 func (w *Worker) pause() {
-	w.mu.Unlock()
+	w.unlock()
 	runtime.Gosched()
 	w.begin()
-}
-
-// flush writes the output of all dirty socks.
-func (w *Worker) flush() {
-	for _, k := range w.dirty {
-		k.dirty = false
-	}
-	w.dirty = w.dirty[:0]
 }
 
 // attach makes the sock of an accepted connection that belongs to chain ch.
@@ -81,7 +144,10 @@ func (w *Worker) flush() {
 // stored in the sock before anything can need it. nil means that the worker
 // does not take connections any more: the caller closes it.
 func (w *Worker) attach(ch *Chain, info *call.Conn, impl any) *Sock {
-	return &Sock{w: w, down: true, impl: impl}
+	if w.closing {
+		return nil
+	}
+	return w.newDown(ch, info, impl)
 }
 
 // Resume implements call.Resumer.
@@ -89,6 +155,96 @@ func (w *Worker) Resume(h call.Handle, err error) {
 	w.post(msg{kind: msgResume, h: h, err: err})
 }
 
-func (w *Worker) readCounters(f func([][]uint64)) {}
+// drainInbox does what other goroutines asked for.
+func (w *Worker) drainInbox() {
+	for _, m := range w.inbox.take() {
+		switch m.kind {
+		case msgResume:
+			w.core.Resume(m.h, m.err)
+		case msgDrain:
+			w.eachDown(func(d *downConn) {
+				if m.match(d.ch) {
+					d.drain(m.dur)
+				}
+			})
+		case msgSweep:
+			w.sweep()
+		case msgShutdown:
+			w.closing = true
+			w.eachDown(func(d *downConn) { d.drain(0) })
+		case msgKill:
+			w.closing = true
+			for k := w.socks.next; k != &w.socks; k = k.next {
+				k.doom(nil)
+			}
+		}
+	}
+}
 
-func (g *Group) shutdown(ctx context.Context) error { return ctx.Err() }
+// eachDown calls f for every downstream connection, oldest first. f may doom
+// but not kill.
+func (w *Worker) eachDown(f func(d *downConn)) {
+	for k := w.socks.next; k != &w.socks; k = k.next {
+		if d, ok := k.owner.(*downConn); ok {
+			f(d)
+		}
+	}
+}
+
+// finishClosing ends a closing worker step by step: when the last downstream
+// connection is gone nobody needs the upstream ones.
+func (w *Worker) finishClosing() {
+	if !w.closing || w.gone || w.downs > 0 {
+		return
+	}
+	if w.nsocks > 0 {
+		for k := w.socks.next; k != &w.socks; k = k.next {
+			if !k.conn.GoingAway() {
+				k.conn.Shutdown(h2.ShutdownNow, h2.ErrCodeNo)
+				if !k.connected {
+					k.doom(nil)
+				}
+			}
+		}
+		w.flush()
+	}
+	if w.nsocks == 0 {
+		w.gone = true
+		close(w.done)
+	}
+}
+
+// budget is this worker's share of the memory for slow receivers.
+func (w *Worker) budget() int64 { return w.g.opt.MemoryBudget / int64(w.g.opt.N) }
+
+// evict ends the call that costs the most memory for the longest time
+// (core-design §6).
+func (w *Worker) evict() {
+	w.evictAt = w.now.Add(100 * time.Millisecond)
+	if x := w.core.Victim(); x != nil {
+		w.downH2.HeldOverflow++
+		x.Evict()
+	}
+}
+
+// HoldTimes is the histogram of how long a worker's lock was held: bucket i
+// counts holds of less than 2^i microseconds and not less than half of that.
+type HoldTimes [24]uint64
+
+// longHold is logged.
+const longHold = 10 * time.Millisecond
+
+func (h *HoldTimes) add(d time.Duration) {
+	us, i := uint64(max(d, 0)/time.Microsecond), 0
+	for us > 0 && i < len(h)-1 {
+		us >>= 1
+		i++
+	}
+	h[i]++
+}
+
+func (w *Worker) readCounters(f func([][]uint64)) {
+	w.mu.Lock()
+	f(w.core.Counters)
+	w.mu.Unlock()
+}

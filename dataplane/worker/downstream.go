@@ -1,0 +1,181 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2"
+	"github.com/sluice-proxy/sluice/dataplane/relay"
+)
+
+// downConn is a downstream connection: the sock, HTTP/2's server role, and the
+// relay's view of it.
+type downConn struct {
+	relay.Downstream
+	sock     Sock
+	ch       *Chain
+	requests uint32
+	draining bool
+}
+
+// chainState is what a worker keeps for a chain while it has connections of it.
+type chainState struct {
+	cfg   *h2.Config
+	conns int
+}
+
+func (w *Worker) newDown(ch *Chain, info *call.Conn, impl any) *Sock {
+	st := w.chains[ch]
+	if st == nil {
+		st = &chainState{cfg: serverConfig(ch.conn).ForWorker(w.pool, &w.downH2)}
+		w.chains[ch] = st
+	}
+	st.conns++
+	d := &downConn{ch: ch}
+	k := &d.sock
+	k.down, k.impl, k.connected = true, impl, true
+	w.initSock(k, d)
+	k.scope, k.rx, k.tx = ch.conn.Scope, call.DownstreamCxRxBytes, call.DownstreamCxTxBytes
+	k.conn = h2.NewConn(h2.Server, st.cfg, d, w.now)
+	d.Downstream = relay.Downstream{Core: &w.core, H: k.conn, Info: info, Manager: &ch.manager}
+	if age := ch.conn.MaxConnectionDuration; age > 0 {
+		k.conn.DrainAt(w.now.Add(age))
+	}
+	w.downs++
+	w.core.Counters.Inc(k.scope, call.DownstreamCxTotal)
+	w.core.Counters.Inc(k.scope, call.DownstreamCxActive)
+	w.core.Counters.Inc(ch.Listener, call.DownstreamCxTotal)
+	w.core.Counters.Inc(ch.Listener, call.DownstreamCxActive)
+	k.markDirty()
+	k.moveTick()
+	return k
+}
+
+// serverConfig translates a manager's connection-level options.
+func serverConfig(m *call.Manager) *h2.Config {
+	c := h2.DefaultConfig(h2.Server)
+	applyHTTP2(c, &m.HTTP2)
+	c.IdleTimeout = orDefault(m.IdleTimeout, time.Hour)
+	if m.RequestHeadersTimeout > 0 {
+		c.HeaderTimeout = m.RequestHeadersTimeout
+	}
+	if m.DrainTimeout > 0 {
+		c.DrainPing = m.DrainTimeout
+	}
+	return c
+}
+
+// applyHTTP2 puts configured values over the defaults of either role.
+func applyHTTP2(c *h2.Config, o *call.HTTP2Options) {
+	if o.MaxConcurrentStreams > 0 {
+		c.MaxConcurrentStreams = o.MaxConcurrentStreams
+	}
+	if o.InitialStreamWindowSize > 0 {
+		c.StreamWindow = int64(o.InitialStreamWindowSize)
+	}
+	if o.InitialConnectionWindowSize > 0 {
+		c.ConnWindow = int64(o.InitialConnectionWindowSize)
+		c.HoldLimit = c.ConnWindow
+	}
+	if o.HPACKTableSize > 0 {
+		c.HeaderTable = o.HPACKTableSize
+	}
+	if o.MaxHeaderBytes > 0 {
+		c.MaxHeaderBytes = int(o.MaxHeaderBytes)
+	}
+	if o.MaxHeaderCount > 0 {
+		c.MaxHeaderFields = int(o.MaxHeaderCount)
+	}
+	if o.KeepaliveInterval > 0 {
+		c.KeepaliveInterval = o.KeepaliveInterval
+		c.KeepaliveTimeout = 10 * time.Second
+	}
+	if o.KeepaliveTimeout > 0 {
+		c.KeepaliveTimeout = o.KeepaliveTimeout
+	}
+}
+
+// orDefault returns d, the default if it is zero, and 0 (never) if negative.
+func orDefault(d, def time.Duration) time.Duration {
+	switch {
+	case d == 0:
+		return def
+	case d < 0:
+		return 0
+	}
+	return d
+}
+
+// NewStream implements h2.Handler.
+func (d *downConn) NewStream(id uint32) *h2.Stream {
+	d.requests++
+	return d.Downstream.NewStream(id)
+}
+
+// OnConn implements h2.Handler.
+func (d *downConn) OnConn(ev h2.ConnEvent) {
+	switch ev.Kind {
+	case h2.EventStalled:
+		d.EvictHolder(ev.Stream)
+	case h2.EventClosed:
+		if ev.Err != nil {
+			d.sock.cause = ev.Err
+			if ce, ok := ev.Err.(*h2.ConnError); ok && !ce.Peer {
+				d.Core.Counters.Inc(d.sock.scope, call.DownstreamCxProtocolError)
+			}
+		}
+		d.sock.markDirty()
+	}
+}
+
+// Pending implements h2.Handler.
+func (d *downConn) Pending() { d.sock.markDirty() }
+
+// Flush implements h2.Handler.
+func (d *downConn) Flush() { d.sock.writeNow() }
+
+// settle implements sockOwner.
+func (d *downConn) settle() {
+	if limit := d.ch.conn.MaxRequestsPerConn; limit > 0 && d.requests >= limit && !d.sock.conn.GoingAway() {
+		d.sock.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
+	}
+}
+
+// drain begins the end of the connection; at the deadline, if it is not 0, what
+// is left of it is cut.
+func (d *downConn) drain(deadline time.Duration) {
+	k := &d.sock
+	w := k.w
+	if !d.draining {
+		d.draining = true
+		w.core.Counters.Inc(k.scope, call.DownstreamCxDrainClose)
+		k.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
+		k.markDirty()
+		k.moveTick()
+	}
+	if deadline > 0 && !k.lingering && !k.closing.Active() {
+		w.core.Wheel.Set(&k.closing, w.now.Add(deadline))
+	}
+}
+
+// drainDeadline implements sockOwner.
+func (d *downConn) drainDeadline() {
+	d.Core.Each(&d.Downstream, (*relay.Exchange).Drained)
+	d.sock.conn.Shutdown(h2.ShutdownNow, h2.ErrCodeNo)
+	d.sock.closingSoon = true
+	d.sock.markDirty()
+}
+
+// closed implements sockOwner.
+func (d *downConn) closed(cause error) {
+	w := d.sock.w
+	w.downs--
+	st := w.chains[d.ch]
+	if st.conns--; st.conns == 0 {
+		delete(w.chains, d.ch)
+	}
+	w.core.Counters.Dec(d.sock.scope, call.DownstreamCxActive)
+	w.core.Counters.Inc(d.sock.scope, call.DownstreamCxDestroy)
+	w.core.Counters.Dec(d.ch.Listener, call.DownstreamCxActive)
+	w.core.Counters.Inc(d.ch.Listener, call.DownstreamCxDestroy)
+}

@@ -1,0 +1,240 @@
+package worker
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2"
+	"github.com/sluice-proxy/sluice/dataplane/relay"
+)
+
+// hostPool is one worker's connections to one host, and the attempts that wait
+// for a stream on them (core-design §7.5). Connections are filled, not spread
+// over: batches make small calls cheap.
+type hostPool struct {
+	w      *Worker
+	host   call.Host
+	target *call.Target
+	opt    call.UpstreamOptions // with defaults filled in
+	cfg    *h2.Config
+	scope  call.Scope
+
+	conns       []*upConn // in the order of dialling; those that die leave
+	dials       int       // of them, not yet connected
+	head, tail  *relay.Attempt
+	pending     int
+	retired     bool
+	lastFailure relay.Failure
+}
+
+// Defaults of call.UpstreamOptions.
+const (
+	defaultConnectTimeout = 5 * time.Second
+	defaultMaxConnections = 4
+	defaultMaxPending     = 1024
+	// queuedPerDial is how many waiting attempts justify each further dial
+	// at once.
+	queuedPerDial = 100
+	// maxDraining times MaxConnections is the limit of all connections.
+	maxDraining = 4
+)
+
+func (w *Worker) poolOf(h call.Host) *hostPool {
+	if p := w.lastP; p != nil && p.host == h {
+		return p
+	}
+	p := w.pools[h]
+	if p == nil {
+		p = &hostPool{w: w, host: h, target: h.Target()}
+		if o := p.target.Options; o != nil {
+			p.opt = *o
+		}
+		p.scope = p.opt.Cluster
+		if p.opt.ConnectTimeout <= 0 {
+			p.opt.ConnectTimeout = defaultConnectTimeout
+		}
+		if p.opt.MaxConnections == 0 {
+			p.opt.MaxConnections = defaultMaxConnections
+		}
+		if p.opt.MaxPending == 0 {
+			p.opt.MaxPending = defaultMaxPending
+		}
+		p.cfg = w.clientConfig(p.target.Options)
+		w.pools[h] = p
+		w.order = append(w.order, p)
+	}
+	w.lastP = p
+	return p
+}
+
+// Open implements relay.Upstreams.
+func (w *Worker) Open(a *relay.Attempt) (*relay.Upstream, error) {
+	p := w.poolOf(a.Host())
+	if p.head == nil {
+		if u := p.open(a); u != nil {
+			return &u.Upstream, nil
+		}
+	}
+	if p.pending >= int(p.opt.MaxPending) {
+		w.core.Counters.Inc(p.scope, call.UpstreamRqPendingOverflow)
+		return nil, call.ReplyOverflow
+	}
+	p.enqueue(a)
+	p.dial()
+	return nil, nil
+}
+
+// Cancel implements relay.Upstreams.
+func (w *Worker) Cancel(a *relay.Attempt) { w.poolOf(a.Host()).unlink(a) }
+
+// open opens a's stream on the connection with the most streams that takes
+// one more; nil if there is none.
+func (p *hostPool) open(a *relay.Attempt) *upConn {
+	var best *upConn
+	for _, u := range p.conns {
+		if u.dialing || u.sock.dead || u.sock.doomed || u.full() || !u.sock.conn.CanOpen() {
+			continue
+		}
+		if best == nil || u.sock.conn.Streams() > best.sock.conn.Streams() {
+			best = u
+		}
+	}
+	if best == nil || !best.sock.conn.OpenStream(a.Stream()) {
+		return nil
+	}
+	best.opened++
+	return best
+}
+
+func (p *hostPool) enqueue(a *relay.Attempt) {
+	a.Queued, a.Since = true, p.w.now
+	a.Next, a.Prev = nil, p.tail
+	if p.tail == nil {
+		p.head = a
+	} else {
+		p.tail.Next = a
+	}
+	p.tail = a
+	p.pending++
+	p.w.core.Counters.Inc(p.scope, call.UpstreamRqPendingTotal)
+	p.w.core.Counters.Inc(p.scope, call.UpstreamRqPendingActive)
+}
+
+func (p *hostPool) unlink(a *relay.Attempt) {
+	if a.Prev == nil {
+		p.head = a.Next
+	} else {
+		a.Prev.Next = a.Next
+	}
+	if a.Next == nil {
+		p.tail = a.Prev
+	} else {
+		a.Next.Prev = a.Prev
+	}
+	a.Next, a.Prev, a.Queued = nil, nil, false
+	p.pending--
+	p.w.core.Counters.Dec(p.scope, call.UpstreamRqPendingActive)
+}
+
+// serve opens streams for those that wait, first come first served.
+func (p *hostPool) serve() {
+	for p.head != nil {
+		a := p.head
+		u := p.open(a)
+		if u == nil {
+			return
+		}
+		p.unlink(a)
+		a.Ready(&u.Upstream)
+	}
+}
+
+// dial begins as many connections as the queue justifies and the limit allows.
+// Connections that only finish their streams do not count, but for a bound on
+// how many of them a host that keeps saying GOAWAY can make us hold.
+func (p *hostPool) dial() {
+	for p.head != nil && (p.dials == 0 || p.pending > queuedPerDial*p.dials) &&
+		p.usable() < int(p.opt.MaxConnections) && len(p.conns) < maxDraining*int(p.opt.MaxConnections) {
+		p.dials++
+		p.conns = append(p.conns, p.w.newUp(p))
+	}
+}
+
+// usable counts the connections that take, or will take, new streams.
+func (p *hostPool) usable() (n int) {
+	for _, u := range p.conns {
+		if u.dialing || !u.sock.dead && !u.sock.doomed && !u.full() && !u.sock.conn.GoingAway() && !u.sock.conn.Dead() {
+			n++
+		}
+	}
+	return n
+}
+
+// remove takes a dead connection out. Those that wait get another one, or, if
+// the host refused and there is no other, an answer.
+func (p *hostPool) remove(u *upConn) {
+	i := slices.Index(p.conns, u)
+	if i < 0 {
+		return
+	}
+	p.conns = slices.Delete(p.conns, i, i+1)
+	failed := u.dialing
+	if u.dialing {
+		p.dials--
+	}
+	if p.head != nil {
+		if failed && len(p.conns) == 0 {
+			p.failAll(p.lastFailure)
+		} else {
+			p.serve()
+			p.dial()
+		}
+	}
+	p.leave()
+}
+
+// failAll answers all that wait now. Some of them come back at once to try
+// again; they are not failed twice.
+func (p *hostPool) failAll(why relay.Failure) {
+	var all []*relay.Attempt
+	for p.head != nil {
+		a := p.head
+		p.unlink(a)
+		all = append(all, a)
+	}
+	for _, a := range all {
+		a.Fail(why)
+	}
+}
+
+// sweep lets go of the pools whose hosts are gone from their clusters.
+func (w *Worker) sweep() {
+	for _, p := range slices.Clone(w.order) {
+		if !p.retired && p.host.Retired() {
+			p.retired = true
+			for _, u := range p.conns {
+				if !u.dialing {
+					u.sock.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
+					u.sock.markDirty()
+				}
+			}
+		}
+		p.leave()
+	}
+}
+
+// leave forgets a retired pool that has nothing left.
+func (p *hostPool) leave() {
+	if !p.retired || len(p.conns) > 0 || p.head != nil {
+		return
+	}
+	w := p.w
+	delete(w.pools, p.host)
+	if i := slices.Index(w.order, p); i >= 0 {
+		w.order = slices.Delete(w.order, i, i+1)
+	}
+	if w.lastP == p {
+		w.lastP = nil
+	}
+}

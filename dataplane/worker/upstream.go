@@ -1,0 +1,160 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/clock"
+	"github.com/sluice-proxy/sluice/dataplane/h2"
+	"github.com/sluice-proxy/sluice/dataplane/relay"
+)
+
+// upConn is an upstream connection: the sock, HTTP/2's client role, and the
+// relay's view of it.
+type upConn struct {
+	relay.Upstream
+	sock    Sock
+	p       *hostPool
+	dialing bool
+	opened  uint32 // streams so far
+	born    clock.Nanos
+}
+
+// newUp makes a connection to the pool's host and begins to dial it.
+func (w *Worker) newUp(p *hostPool) *upConn {
+	u := &upConn{p: p, dialing: true, born: w.now}
+	k := &u.sock
+	w.initSock(k, u)
+	k.scope, k.rx, k.tx = p.scope, call.UpstreamCxRxBytes, call.UpstreamCxTxBytes
+	k.conn = h2.NewConn(h2.Client, p.cfg, u, w.now)
+	u.Upstream = relay.Upstream{Core: &w.core, H: k.conn}
+	w.core.Counters.Inc(p.scope, call.UpstreamCxTotal)
+	w.core.Counters.Inc(p.scope, call.UpstreamCxActive)
+	w.driver.Dial(k, p.target, p.opt.ConnectTimeout)
+	return u
+}
+
+// clientConfig translates a cluster's connection options; the worker keeps one
+// for each cluster.
+func (w *Worker) clientConfig(o *call.UpstreamOptions) *h2.Config {
+	if c := w.clients[o]; c != nil {
+		return c
+	}
+	c := h2.DefaultConfig(h2.Client)
+	if o != nil {
+		applyHTTP2(c, &o.HTTP2)
+		if o.MaxStreams > 0 {
+			c.MaxConcurrentStreams = min(c.MaxConcurrentStreams, o.MaxStreams)
+		}
+		c.IdleTimeout = orDefault(o.IdleTimeout, time.Hour)
+	}
+	c = c.ForWorker(w.pool, &w.upH2)
+	w.clients[o] = c
+	return c
+}
+
+// dialSucceeded opens the streams that wait.
+func (u *upConn) dialSucceeded() {
+	w := u.sock.w
+	u.dialing = false
+	u.p.dials--
+	if age := u.p.opt.MaxAge; age > 0 {
+		// Jittered by ±10 %, so that connections of one age do not end together.
+		spread := uint64(age / 5)
+		u.sock.conn.DrainAt(w.now.Add(age - age/10 + time.Duration(w.rnd.Uint64()%max(spread, 1))))
+	}
+	u.p.serve()
+	u.sock.moveTick()
+}
+
+// dialFailed ends the connection and, if it was the last hope, the wait of
+// those in the queue.
+func (u *upConn) dialFailed(err error) {
+	w := u.sock.w
+	why := relay.FailConnect
+	w.core.Counters.Inc(u.p.scope, call.UpstreamCxConnectFail)
+	var ne net.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &ne) && ne.Timeout() {
+		why = relay.FailTimeout
+		w.core.Counters.Inc(u.p.scope, call.UpstreamCxConnectTimeout)
+	}
+	u.sock.cause = err
+	u.p.lastFailure = why
+	u.sock.kill()
+}
+
+// NewStream implements h2.Handler: servers open no streams.
+func (u *upConn) NewStream(uint32) *h2.Stream { return nil }
+
+// OnEnd implements h2.Handler.
+func (u *upConn) OnEnd(s *h2.Stream, e h2.StreamError) {
+	u.Upstream.OnEnd(s, e)
+	if u.p.head != nil {
+		u.sock.markDirty() // settle serves the queue
+	}
+}
+
+// OnConn implements h2.Handler.
+func (u *upConn) OnConn(ev h2.ConnEvent) {
+	switch ev.Kind {
+	case h2.EventSettings:
+		u.sock.markDirty()
+	case h2.EventGoAway:
+		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxCloseNotify)
+		u.sock.markDirty()
+	case h2.EventStalled:
+		u.EvictHolder(ev.Stream)
+	case h2.EventClosed:
+		if ev.Err != nil {
+			u.sock.cause = ev.Err
+			if ce, ok := ev.Err.(*h2.ConnError); ok && !ce.Peer {
+				u.Core.Counters.Inc(u.p.scope, call.UpstreamCxProtocolError)
+			}
+		}
+		u.sock.markDirty()
+	}
+}
+
+// Pending implements h2.Handler.
+func (u *upConn) Pending() { u.sock.markDirty() }
+
+// Flush implements h2.Handler.
+func (u *upConn) Flush() { u.sock.writeNow() }
+
+// settle implements sockOwner.
+func (u *upConn) settle() {
+	if u.full() && !u.sock.conn.GoingAway() {
+		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxMaxRequests)
+		u.sock.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
+	}
+	if u.p.head != nil {
+		u.p.serve()
+		u.p.dial()
+	}
+}
+
+// full reports that the connection has had all the requests it may have.
+func (u *upConn) full() bool {
+	limit := u.p.opt.MaxRequests
+	return limit > 0 && u.opened >= limit
+}
+
+// drainDeadline implements sockOwner.
+func (u *upConn) drainDeadline() { u.sock.doom(nil) }
+
+// closed implements sockOwner.
+func (u *upConn) closed(cause error) {
+	w := u.sock.w
+	c := &w.core.Counters
+	c.Dec(u.p.scope, call.UpstreamCxActive)
+	c.Inc(u.p.scope, call.UpstreamCxDestroy)
+	if u.sock.ended {
+		c.Inc(u.p.scope, call.UpstreamCxDestroyRemote)
+	} else {
+		c.Inc(u.p.scope, call.UpstreamCxDestroyLocal)
+	}
+	u.p.remove(u)
+}
