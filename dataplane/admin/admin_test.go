@@ -1,0 +1,140 @@
+package admin
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/telemetry"
+)
+
+// config is a Config with two clusters.
+type config struct {
+	t     *testing.T
+	ready bool
+}
+
+func (c *config) Ready() bool { return c.ready }
+
+func (c *config) Dump(endpoints bool) []proto.Message {
+	d := &adminv3.ClustersConfigDump{VersionInfo: "7"}
+	for _, n := range []string{"web", "db"} {
+		a, err := anypb.New(&clusterv3.Cluster{Name: n})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		d.DynamicActiveClusters = append(d.DynamicActiveClusters, &adminv3.ClustersConfigDump_DynamicCluster{Cluster: a})
+	}
+	out := []proto.Message{d}
+	if endpoints {
+		out = append(out, &adminv3.EndpointsConfigDump{})
+	}
+	return out
+}
+
+func (c *config) Clusters() *adminv3.Clusters {
+	return &adminv3.Clusters{ClusterStatuses: []*adminv3.ClusterStatus{{
+		Name: "web", AddedViaApi: true,
+		HostStatuses: []*adminv3.HostStatus{{
+			Address:      protoAddress("10.0.0.1:80"),
+			Weight:       3,
+			HealthStatus: &adminv3.HostHealthStatus{EdsHealthStatus: corev3.HealthStatus_DRAINING},
+		}},
+	}}}
+}
+
+// TestPages asks each path and looks for what it must say.
+func TestPages(t *testing.T) {
+	cfg := &config{t: t}
+	reg := telemetry.NewRegistry()
+	reg.Counter("cluster_manager.cds.update_success").Add(2)
+	reg.Counter("listener_manager.lds.update_success")
+	scope := reg.Scope(telemetry.KindCluster, "web")
+	drained, quit := 0, 0
+	h := New(Options{
+		Bootstrap: &bootstrapv3.Bootstrap{Node: &corev3.Node{Id: "n-1"}},
+		Registry:  reg,
+		Counters:  counters{scope.Index: {call.UpstreamRqTotal: 9}},
+		Listeners: func() []Listener { return []Listener{{"in", []string{"127.0.0.1:80", "/run/in.sock"}}} },
+		Config:    cfg,
+		Drain:     func() { drained++ },
+		Quit:      func() { quit++ },
+		Version:   "v",
+	})
+	ask := func(method, path string) (int, string) {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, httptest.NewRequest(method, path, nil))
+		return rec.Code, rec.Body.String()
+	}
+	steps := []struct {
+		method, path string
+		before       func()
+		code         int
+		has, hasNot  string
+	}{
+		{"GET", "/ready", nil, 503, "INITIALIZING", ""},
+		{"GET", "/ready", func() { cfg.ready = true }, 200, "LIVE", ""},
+		{"GET", "/server_info", nil, 200, `"n-1"`, ""},
+		{"GET", "/stats", nil, 200, "cluster.web.upstream_rq_total: 9\n", ""},
+		{"GET", "/stats?usedonly", nil, 200, "cluster_manager.cds.update_success: 2\n", "lds"},
+		{"GET", "/stats?filter=^listener_manager", nil, 200, "listener_manager.lds.update_success: 0\n", "cluster"},
+		{"GET", "/stats?filter=(", nil, 400, "filter", ""},
+		{"GET", "/stats?format=json&filter=rq_total", nil, 200, `{"name":"cluster.web.upstream_rq_total","value":9}`, ""},
+		{"GET", "/stats?format=xml", nil, 400, "xml", ""},
+		{"GET", "/stats/prometheus", nil, 200, `envoy_cluster_upstream_rq_total{envoy_cluster_name="web"} 9`, ""},
+		{"GET", "/listeners", nil, 200, "in::127.0.0.1:80\nin::/run/in.sock\n", ""},
+		{"GET", "/listeners?format=json", nil, 200, `"port_value":80`, ""},
+		{"GET", "/clusters", nil, 200, "web::10.0.0.1:80::health_flags::draining\nweb::10.0.0.1:80::weight::3\n", ""},
+		{"GET", "/config_dump", nil, 200, `"web"`, "EndpointsConfigDump"},
+		{"GET", "/config_dump?include_eds", nil, 200, "EndpointsConfigDump", ""},
+		{"GET", "/config_dump?name_regex=w.b", nil, 200, `"web"`, `"db"`},
+		{"GET", "/config_dump?what", nil, 400, "what", ""},
+		{"GET", "/memory", nil, 200, "allocated", ""},
+		{"GET", "/", nil, 200, "/quitquitquit", ""},
+		{"GET", "/nowhere", nil, 404, "", ""},
+		{"GET", "/quitquitquit", nil, 405, "", ""},
+		{"POST", "/healthcheck/fail", nil, 200, "OK", ""},
+		{"GET", "/ready", nil, 503, "DRAINING", ""},
+		{"POST", "/healthcheck/ok", nil, 200, "OK", ""},
+		{"GET", "/ready", nil, 200, "LIVE", ""},
+		{"POST", "/drain_listeners?graceful", nil, 200, "OK", ""},
+		{"POST", "/quitquitquit", nil, 200, "OK", ""},
+	}
+	squeeze := strings.NewReplacer(`": `, `":`, `":  `, `":`)
+	for _, s := range steps {
+		if s.before != nil {
+			s.before()
+		}
+		code, body := ask(s.method, s.path)
+		flat := squeeze.Replace(body)
+		if code != s.code || !strings.Contains(flat, s.has) || (s.hasNot != "" && strings.Contains(flat, s.hasNot)) {
+			t.Errorf("%s %s: %d, want %d with %q and without %q:\n%s", s.method, s.path, code, s.code, s.has, s.hasNot, body)
+		}
+	}
+	if drained != 1 || quit != 1 {
+		t.Errorf("drained %d times and quit %d times, want once each", drained, quit)
+	}
+}
+
+// counters are one worker's arrays: scope -> counter -> value.
+type counters map[uint32]map[call.Counter]uint64
+
+func (c counters) ReadCounters(f func(int, [][]uint64)) {
+	arrays := make([][]uint64, 8)
+	for scope, m := range c {
+		arrays[scope] = make([]uint64, http.StatusContinue)
+		for k, v := range m {
+			arrays[scope][k] = v
+		}
+	}
+	f(0, arrays)
+}

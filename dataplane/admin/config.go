@@ -1,0 +1,179 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strings"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Config is the configuration as the interface shows it: *xdsconfig.Manager.
+type Config interface {
+	// Ready reports that the first configuration is served.
+	Ready() bool
+	// Dump returns Envoy's dump messages (ListenersConfigDump and so on),
+	// endpoints among them only if asked for.
+	Dump(endpoints bool) []proto.Message
+	// Clusters returns the clusters with their hosts.
+	Clusters() *adminv3.Clusters
+}
+
+func (h *Handler) configDump(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	for k := range q {
+		if k != "include_eds" && k != "name_regex" {
+			http.Error(w, fmt.Sprintf("parameter %q: want include_eds or name_regex", k), http.StatusBadRequest)
+			return
+		}
+	}
+	var names *regexp.Regexp
+	if s := q.Get("name_regex"); s != "" {
+		var err error
+		if names, err = regexp.Compile("^(?:" + s + ")$"); err != nil {
+			http.Error(w, "name_regex: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
+	var parts []proto.Message
+	if h.o.Bootstrap != nil {
+		parts = append(parts, &adminv3.BootstrapConfigDump{Bootstrap: h.o.Bootstrap})
+	}
+	if h.o.Config != nil {
+		_, eds := q["include_eds"]
+		parts = append(parts, h.o.Config.Dump(eds)...)
+	}
+	out := &adminv3.ConfigDump{}
+	for _, p := range parts {
+		if names != nil {
+			p = keepNamed(p, names)
+		}
+		a, err := anypb.New(p)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		out.Configs = append(out.Configs, a)
+	}
+	writeProto(w, out)
+}
+
+// keepNamed returns a copy of a dump with only the resources whose name
+// matches.
+func keepNamed(m proto.Message, names *regexp.Regexp) proto.Message {
+	switch d := proto.Clone(m).(type) {
+	case *adminv3.ListenersConfigDump:
+		d.DynamicListeners = filter(d.DynamicListeners, func(l *adminv3.ListenersConfigDump_DynamicListener) bool { return names.MatchString(l.GetName()) })
+		d.StaticListeners = filter(d.StaticListeners, func(l *adminv3.ListenersConfigDump_StaticListener) bool { return matchAny(names, l.GetListener()) })
+		return d
+	case *adminv3.ClustersConfigDump:
+		d.StaticClusters = filter(d.StaticClusters, func(c *adminv3.ClustersConfigDump_StaticCluster) bool { return matchAny(names, c.GetCluster()) })
+		keep := func(c *adminv3.ClustersConfigDump_DynamicCluster) bool { return matchAny(names, c.GetCluster()) }
+		d.DynamicActiveClusters = filter(d.DynamicActiveClusters, keep)
+		d.DynamicWarmingClusters = filter(d.DynamicWarmingClusters, keep)
+		return d
+	case *adminv3.RoutesConfigDump:
+		d.StaticRouteConfigs = filter(d.StaticRouteConfigs, func(r *adminv3.RoutesConfigDump_StaticRouteConfig) bool { return matchAny(names, r.GetRouteConfig()) })
+		d.DynamicRouteConfigs = filter(d.DynamicRouteConfigs, func(r *adminv3.RoutesConfigDump_DynamicRouteConfig) bool { return matchAny(names, r.GetRouteConfig()) })
+		return d
+	case *adminv3.EndpointsConfigDump:
+		d.StaticEndpointConfigs = filter(d.StaticEndpointConfigs, func(e *adminv3.EndpointsConfigDump_StaticEndpointConfig) bool {
+			return matchAny(names, e.GetEndpointConfig())
+		})
+		d.DynamicEndpointConfigs = filter(d.DynamicEndpointConfigs, func(e *adminv3.EndpointsConfigDump_DynamicEndpointConfig) bool {
+			return matchAny(names, e.GetEndpointConfig())
+		})
+		return d
+	}
+	return m
+}
+
+func filter[T any](in []T, keep func(T) bool) []T {
+	var out []T
+	for _, x := range in {
+		if keep(x) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// matchAny reports whether the resource's name matches.
+func matchAny(names *regexp.Regexp, a *anypb.Any) bool {
+	m, err := a.UnmarshalNew()
+	if err != nil {
+		return false
+	}
+	switch m := m.(type) {
+	case interface{ GetName() string }:
+		return names.MatchString(m.GetName())
+	case interface{ GetClusterName() string }:
+		return names.MatchString(m.GetClusterName())
+	}
+	return false
+}
+
+func (h *Handler) clusters(w http.ResponseWriter, r *http.Request) {
+	cls := &adminv3.Clusters{}
+	if h.o.Config != nil {
+		cls = h.o.Config.Clusters()
+	}
+	if r.URL.Query().Get("format") == "json" {
+		writeProto(w, cls)
+		return
+	}
+	var b strings.Builder
+	for _, c := range cls.GetClusterStatuses() {
+		fmt.Fprintf(&b, "%s::added_via_api::%t\n", c.GetName(), c.GetAddedViaApi())
+		for _, t := range c.GetCircuitBreakers().GetThresholds() {
+			p := strings.ToLower(t.GetPriority().String())
+			fmt.Fprintf(&b, "%s::%s_priority::max_connections::%d\n", c.GetName(), p, t.GetMaxConnections().GetValue())
+			fmt.Fprintf(&b, "%s::%s_priority::max_pending_requests::%d\n", c.GetName(), p, t.GetMaxPendingRequests().GetValue())
+			fmt.Fprintf(&b, "%s::%s_priority::max_requests::%d\n", c.GetName(), p, t.GetMaxRequests().GetValue())
+			fmt.Fprintf(&b, "%s::%s_priority::max_retries::%d\n", c.GetName(), p, t.GetMaxRetries().GetValue())
+		}
+		for _, hs := range c.GetHostStatuses() {
+			prefix := c.GetName() + "::" + addressText(hs.GetAddress()) + "::"
+			for _, s := range hs.GetStats() {
+				fmt.Fprintf(&b, "%s%s::%d\n", prefix, s.GetName(), s.GetValue())
+			}
+			health := strings.ToLower(hs.GetHealthStatus().GetEdsHealthStatus().String())
+			if health == "unknown" {
+				health = "healthy"
+			}
+			fmt.Fprintf(&b, "%shostname::%s\n", prefix, hs.GetHostname())
+			fmt.Fprintf(&b, "%shealth_flags::%s\n", prefix, health)
+			fmt.Fprintf(&b, "%sweight::%d\n", prefix, hs.GetWeight())
+			fmt.Fprintf(&b, "%sregion::%s\n", prefix, hs.GetLocality().GetRegion())
+			fmt.Fprintf(&b, "%szone::%s\n", prefix, hs.GetLocality().GetZone())
+			fmt.Fprintf(&b, "%ssub_zone::%s\n", prefix, hs.GetLocality().GetSubZone())
+			fmt.Fprintf(&b, "%spriority::%d\n", prefix, hs.GetPriority())
+		}
+	}
+	text(w, b.String())
+}
+
+// protoAddress turns host:port or a socket's path into Envoy's message.
+func protoAddress(s string) *corev3.Address {
+	ap, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: s}}}
+	}
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address:       ap.Addr().String(),
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(ap.Port())},
+	}}}
+}
+
+func addressText(a *corev3.Address) string {
+	if p := a.GetPipe(); p != nil {
+		return p.GetPath()
+	}
+	sa := a.GetSocketAddress()
+	return fmt.Sprintf("%s:%d", sa.GetAddress(), sa.GetPortValue())
+}

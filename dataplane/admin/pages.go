@@ -1,0 +1,187 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"runtime"
+	"strings"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sluice-proxy/sluice/dataplane/telemetry"
+)
+
+// state is the proxy's state in Envoy's terms.
+func (h *Handler) state() adminv3.ServerInfo_State {
+	switch {
+	case h.failed.Load() || h.drains.Load():
+		return adminv3.ServerInfo_DRAINING
+	case h.o.Config != nil && !h.o.Config.Ready():
+		return adminv3.ServerInfo_INITIALIZING
+	}
+	return adminv3.ServerInfo_LIVE
+}
+
+func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {
+	s := h.state()
+	if s != adminv3.ServerInfo_LIVE {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	text(w, s.String()+"\n")
+}
+
+func (h *Handler) serverInfo(w http.ResponseWriter, _ *http.Request) {
+	info := &adminv3.ServerInfo{
+		Version:            h.o.Version,
+		State:              h.state(),
+		UptimeCurrentEpoch: durationpb.New(h.o.Now().Sub(h.begin)),
+		UptimeAllEpochs:    durationpb.New(h.o.Now().Sub(h.begin)),
+		Node:               h.o.Bootstrap.GetNode(),
+		CommandLineOptions: h.o.CommandLine,
+	}
+	writeProto(w, info)
+}
+
+// writeProto writes m as Envoy does: snake_case JSON, indented, with defaults.
+func writeProto(w http.ResponseWriter, m proto.Message) {
+	b, err := protojson.MarshalOptions{UseProtoNames: true, Multiline: true, Indent: " ", EmitDefaultValues: false}.Marshal(m)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(append(b, '\n')) // the client may be gone
+}
+
+// collect returns the stats that the query asks for.
+func (h *Handler) collect(r *http.Request) ([]telemetry.Stat, error) {
+	if h.o.Registry == nil {
+		return nil, nil
+	}
+	q := r.URL.Query()
+	var filter *regexp.Regexp
+	if f := q.Get("filter"); f != "" {
+		var err error
+		if filter, err = regexp.Compile(f); err != nil {
+			return nil, fmt.Errorf("filter: %w", err)
+		}
+	}
+	_, used := q["usedonly"]
+	var out []telemetry.Stat
+	for _, s := range h.o.Registry.Collect(h.o.Counters) {
+		if (used && s.Value == 0) || (filter != nil && !filter.MatchString(s.Name)) {
+			continue
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func (h *Handler) stats(w http.ResponseWriter, r *http.Request) {
+	stats, err := h.collect(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	switch f := r.URL.Query().Get("format"); f {
+	case "", "text":
+		var b strings.Builder
+		for _, s := range stats {
+			fmt.Fprintf(&b, "%s: %d\n", s.Name, s.Value)
+		}
+		text(w, b.String())
+	case "json":
+		type stat struct {
+			Name  string `json:"name"`
+			Value uint64 `json:"value"`
+		}
+		out := struct {
+			Stats []stat `json:"stats"`
+		}{[]stat{}}
+		for _, s := range stats {
+			out.Stats = append(out.Stats, stat{s.Name, s.Value})
+		}
+		writeJSON(w, out)
+	case "prometheus":
+		h.writePrometheus(w, stats)
+	default:
+		http.Error(w, fmt.Sprintf("format %q: want text, json or prometheus", f), http.StatusBadRequest)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+}
+
+func (h *Handler) prometheus(w http.ResponseWriter, r *http.Request) {
+	stats, err := h.collect(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	h.writePrometheus(w, stats)
+}
+
+func (h *Handler) writePrometheus(w http.ResponseWriter, stats []telemetry.Stat) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	if err := telemetry.WritePrometheus(w, stats); err != nil {
+		h.o.Logger.Debug("writing stats", "reason", err)
+	}
+}
+
+func (h *Handler) listeners(w http.ResponseWriter, r *http.Request) {
+	var list []Listener
+	if h.o.Listeners != nil {
+		list = h.o.Listeners()
+	}
+	if r.URL.Query().Get("format") == "json" {
+		out := &adminv3.Listeners{}
+		for _, l := range list {
+			st := &adminv3.ListenerStatus{Name: l.Name}
+			for i, a := range l.Addresses {
+				if p := protoAddress(a); i == 0 {
+					st.LocalAddress = p
+				} else {
+					st.AdditionalLocalAddresses = append(st.AdditionalLocalAddresses, p)
+				}
+			}
+			out.ListenerStatuses = append(out.ListenerStatuses, st)
+		}
+		writeProto(w, out)
+		return
+	}
+	var b strings.Builder
+	for _, l := range list {
+		for _, a := range l.Addresses {
+			fmt.Fprintf(&b, "%s::%s\n", l.Name, a)
+		}
+	}
+	text(w, b.String())
+}
+
+func (h *Handler) memory(w http.ResponseWriter, _ *http.Request) {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	writeProto(w, &adminv3.Memory{
+		Allocated:          m.HeapInuse,
+		HeapSize:           m.HeapSys,
+		PageheapUnmapped:   m.HeapReleased,
+		PageheapFree:       m.HeapIdle - m.HeapReleased,
+		TotalPhysicalBytes: m.Sys,
+	})
+}
+
+func (h *Handler) help(w http.ResponseWriter, _ *http.Request) {
+	var b strings.Builder
+	b.WriteString("admin commands are:\n")
+	for _, p := range h.pages {
+		fmt.Fprintf(&b, "  %s: %s\n", strings.TrimSuffix(p.path, "{$}"), p.help)
+	}
+	text(w, b.String())
+}
