@@ -53,6 +53,10 @@ func (a *attrs) equal(b *attrs) bool {
 		a.weight == b.weight && a.metadata.equal(b.metadata)
 }
 
+// setAttrs stores a copy, so that attributes that are only compared need no
+// memory.
+func (h *Host) setAttrs(a attrs) { h.attrs.Store(&a) }
+
 // Target says how to connect.
 func (h *Host) Target() *call.Target { return &h.target }
 

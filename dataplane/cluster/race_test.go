@@ -61,7 +61,7 @@ func TestConcurrentUse(t *testing.T) {
 				})
 			}
 			rnd := random(99)
-			for range 300 {
+			for i := 0; i < 300 || picked.Load() < 5000; i++ {
 				c.Update(randomAssignment(rnd))
 				_ = c.Hosts()
 				_ = c.Levels()
@@ -73,9 +73,6 @@ func TestConcurrentUse(t *testing.T) {
 			}
 			if got := c.Counts().Overflow; got != overflow.Load() {
 				t.Errorf("%d overflows counted, %d seen", got, overflow.Load())
-			}
-			if picked.Load() == 0 {
-				t.Error("nothing was picked")
 			}
 			for _, s := range c.Hosts() {
 				if s.Active != 0 {

@@ -58,6 +58,9 @@ func newRotation(weights []uint64) *rotation {
 // many proxies that got the same hosts at the same time do not start with the
 // same one.
 func (r *rotation) next(draw uint64) int {
+	if r.n == 1 {
+		return 0
+	}
 	k := r.cursor.Add(1)
 	if k == 1 {
 		k = r.cursor.Add(draw >> 32)

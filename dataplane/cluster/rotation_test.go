@@ -8,16 +8,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// take returns the next n indices of r from its first step on.
+// take returns the next n indices of r from step 0 of its sequence on.
 func take(r *rotation, n int) []int {
-	r.cursor.Store(math.MaxUint64 - 1)
-	r.next(0) // to MaxUint64; the step after it is 0
+	r.cursor.Store(math.MaxUint64)
 	out := make([]int, n)
 	for i := range out {
 		out[i] = r.next(0)
-		if i == 0 && r.cursor.Load() != 0 {
-			panic("the cursor is not where the test believes")
-		}
 	}
 	return out
 }

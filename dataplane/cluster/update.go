@@ -86,13 +86,13 @@ func (c *Cluster) take(next *set, e *Endpoint, l localityKey) (changed bool) {
 			key:     key,
 			target:  call.Target{Network: key.network, Address: key.address, Options: c.cfg.Options},
 		}
-		h.attrs.Store(&at)
+		h.setAttrs(at)
 		c.byKey[key] = h
 		changed = true
 	case h.round == c.round:
 		return false // the address was there before in this assignment
 	case !h.attrs.Load().equal(&at):
-		h.attrs.Store(&at)
+		h.setAttrs(at)
 		changed = true
 	}
 	h.round = c.round
