@@ -39,7 +39,8 @@ type ClusterHeader struct {
 	Name string
 	// Lookup returns the handle of the cluster of that name and the policy of
 	// the route with it; no Backends if there is no such cluster. Called per
-	// request by all workers; must neither block nor allocate for a known name.
+	// request by all workers; must neither block, nor allocate for a known
+	// name, nor keep the string, which dies with the call.
 	Lookup func(cluster string) (call.BackendSet, *call.Route)
 }
 
