@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"testing"
@@ -166,7 +167,7 @@ func TestHealthDecides(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := newCluster(t, test.cfg, test.assign)
 			if test.err != nil {
-				if h, err := c.Pick(&call.Call{}, 0); err != test.err || h != nil {
+				if h, err := c.Pick(&call.Call{}, 0); !errors.Is(err, test.err) || h != nil {
 					t.Fatalf("Pick = %v, %v, want %v", h, err, test.err)
 				}
 				if n := c.Counts().Requests; n != 0 {
@@ -263,9 +264,9 @@ func TestDropOverloads(t *testing.T) {
 	const n = 50_000
 	dropped := 0
 	for range n {
-		switch _, err := c.Pick(&call.Call{Draw: rnd.Uint64()}, 0); err {
-		case nil:
-		case call.ReplyDropOverload:
+		switch _, err := c.Pick(&call.Call{Draw: rnd.Uint64()}, 0); {
+		case err == nil:
+		case errors.Is(err, call.ReplyDropOverload):
 			dropped++
 		default:
 			t.Fatal(err)
@@ -282,7 +283,7 @@ func TestDropOverloads(t *testing.T) {
 	a.DropOverloads = []DropOverload{{"all", 1_000_000}}
 	c.Update(a)
 	for range 1000 {
-		if _, err := c.Pick(&call.Call{Draw: rnd.Uint64()}, 0); err != call.ReplyDropOverload {
+		if _, err := c.Pick(&call.Call{Draw: rnd.Uint64()}, 0); !errors.Is(err, call.ReplyDropOverload) {
 			t.Fatalf("all are to be dropped: %v", err)
 		}
 	}
@@ -299,7 +300,7 @@ func TestMaxRequests(t *testing.T) {
 		hosts = append(hosts, h)
 	}
 	for range 2 {
-		if h, err := c.Pick(&call.Call{}, 0); err != call.ReplyOverflow || h != nil {
+		if h, err := c.Pick(&call.Call{}, 0); !errors.Is(err, call.ReplyOverflow) || h != nil {
 			t.Fatalf("the fourth: %v, %v", h, err)
 		}
 	}
@@ -321,7 +322,7 @@ func TestMaxRequests(t *testing.T) {
 	}
 
 	closed := newCluster(t, Config{Breakers: Breakers{Default: &Thresholds{}}}, equalHosts(1))
-	if _, err := closed.Pick(&call.Call{}, 0); err != call.ReplyOverflow {
+	if _, err := closed.Pick(&call.Call{}, 0); !errors.Is(err, call.ReplyOverflow) {
 		t.Errorf("max_requests 0: %v", err)
 	}
 	if def, high := New(Config{}).Thresholds(); def != DefaultThresholds() || high != DefaultThresholds() {

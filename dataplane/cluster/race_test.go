@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,15 +35,15 @@ func TestConcurrentUse(t *testing.T) {
 					for !stop.Load() {
 						cl.Draw = rnd.Uint64()
 						host, err := h.Pick(cl, len(cl.Tried))
-						switch err {
-						case nil:
+						switch {
+						case err == nil:
 							picked.Add(1)
 							held = append(held, host)
 							_ = host.Retired()
 							_ = host.(*Host).Hostname()
-						case call.ReplyOverflow:
+						case errors.Is(err, call.ReplyOverflow):
 							overflow.Add(1)
-						case call.ReplyNoHealthy:
+						case errors.Is(err, call.ReplyNoHealthy):
 						default:
 							t.Errorf("Pick: %v", err)
 						}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -132,7 +133,7 @@ func TestUpdateKeepsHosts(t *testing.T) {
 	if !last.Retired() || c.Len() != 0 {
 		t.Error("Close left a host")
 	}
-	if _, err := c.Pick(&call.Call{}, 0); err != call.ReplyNoHealthy {
+	if _, err := c.Pick(&call.Call{}, 0); !errors.Is(err, call.ReplyNoHealthy) {
 		t.Errorf("Pick of a closed cluster: %v", err)
 	}
 }
@@ -197,7 +198,7 @@ func TestUpdateSequences(t *testing.T) {
 
 func TestHandle(t *testing.T) {
 	h := NewHandle("c")
-	if _, err := h.Pick(&call.Call{}, 0); err != call.ReplyNoCluster {
+	if _, err := h.Pick(&call.Call{}, 0); !errors.Is(err, call.ReplyNoCluster) {
 		t.Errorf("Pick of an empty handle: %v", err)
 	}
 	one := newCluster(t, Config{Name: "c"}, equalHosts(1))
