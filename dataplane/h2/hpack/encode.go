@@ -79,12 +79,12 @@ func (e *Encoder) Append(dst []byte, f *Field) []byte {
 	if hash == 0 {
 		hash = hashField(f.nameHash, f.Value)
 	}
-	i, slot := e.find(hash, f)
+	i, free := e.find(hash, f)
 	if i != 0 {
 		return appendInt(dst, 0x80, 0x7f, i)
 	}
 	name := e.nameIndex(f)
-	if slot < 0 || f.Size() > int(e.table.max/2) {
+	if !free || f.Size() > int(e.table.max/2) {
 		return appendLiteral(dst, 0, 0x0f, name, f)
 	}
 	dst = appendLiteral(dst, 0x40, 0x3f, name, f)
@@ -92,28 +92,27 @@ func (e *Encoder) Append(dst []byte, f *Field) []byte {
 	return dst
 }
 
-// find returns the index of a field in the dynamic table, or 0 and the place
-// for it in values; the place is -1 if live entries hold both.
-func (e *Encoder) find(hash uint32, f *Field) (index uint32, slot int) {
+// find returns the index of a field in the dynamic table, or 0. Then free tells
+// whether one of its two places in values is not held by a live entry.
+func (e *Encoder) find(hash uint32, f *Field) (index uint32, free bool) {
 	if len(e.values) == 0 {
-		return 0, 0
+		return 0, true
 	}
-	slot = -1
-	mask := uint32(len(e.values) - 1)
-	for _, at := range [2]uint32{hash & mask, hash >> 16 & mask} {
-		age := e.table.inserted - e.values[at]
-		if age >= uint32(e.table.n) {
-			if slot < 0 {
-				slot = int(at)
-			}
-			continue
-		}
-		x := e.table.at(age)
-		if x.hash == hash && x.Value == f.Value && x.Name == f.Name {
-			return staticLen + 1 + age, 0
-		}
+	mask, live := uint32(len(e.values)-1), uint32(e.table.n)
+	first := e.table.inserted - e.values[hash&mask]
+	if first < live && same(e.table.at(first), f, hash) {
+		return staticLen + 1 + first, false
 	}
-	return 0, slot
+	second := e.table.inserted - e.values[hash>>16&mask]
+	if second < live && same(e.table.at(second), f, hash) {
+		return staticLen + 1 + second, false
+	}
+	return 0, first >= live || second >= live
+}
+
+// same tells whether the entry x holds the field f, which has this hash.
+func same(x, f *Field, hash uint32) bool {
+	return x.hash == hash && x.Value == f.Value && x.Name == f.Name
 }
 
 // nameIndex returns an index whose name is f's, or 0.
@@ -168,7 +167,7 @@ func (e *Encoder) reindex() {
 func (e *Encoder) index(number uint32, x *Field) {
 	mask := uint32(len(e.values) - 1)
 	at := x.hash & mask
-	if age := e.table.inserted - e.values[at]; age < uint32(e.table.n) {
+	if e.table.inserted-e.values[at] < uint32(e.table.n) {
 		at = x.hash >> 16 & mask
 	}
 	e.values[at] = number

@@ -136,8 +136,8 @@ func huffmanDecode(dst, src []byte) (int, error) {
 			have -= uint(e >> 24)
 		}
 	}
-	// Fewer than 30 bits are left, with zeros behind them. A second octet found
-	// together with one that ends here comes from those zeros.
+	// Fewer than 30 bits are left, with zeros behind them, so this is not EOS.
+	// Of two octets found at once the second may come from those zeros.
 	for {
 		e := t.fast[acc>>(64-huffmanFast)]
 		sym, length := byte(e), uint(huffmanLengths[byte(e)])

@@ -2,6 +2,7 @@ package hpack
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	xhpack "golang.org/x/net/http2/hpack"
@@ -64,6 +65,16 @@ func TestHuffmanPadding(t *testing.T) {
 		}
 		if _, err := decodeHuffman(append(src, 0xff)); err == nil {
 			t.Errorf("%d octets and eight more bits of padding: no error", n5)
+		}
+	}
+}
+
+// The shortest codes fill the room to the last octet.
+func TestHuffmanRoom(t *testing.T) {
+	for n := range 1000 {
+		want := strings.Repeat("0", n)
+		if got, err := decodeHuffman(xhpack.AppendHuffmanString(nil, want)); got != want || err != nil {
+			t.Fatalf("%d octets: got %d, %v", n, len(got), err)
 		}
 	}
 }
