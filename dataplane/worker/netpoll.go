@@ -50,8 +50,6 @@ type netpoll struct {
 	iov     iovecs
 	timer   *time.Timer
 	timerAt clock.Nanos // what timer is set to; 0: it is not running
-
-	joining joining
 }
 
 // NewNetpoll returns the driver of w on the runtime's network poller. It is

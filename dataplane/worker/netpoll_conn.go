@@ -150,33 +150,19 @@ func (c *netConn) dial(ctx context.Context, t *call.Target) {
 	}
 }
 
-// joining counts the connections that were given to a worker and are not in
-// its load yet.
-type joining struct{ n atomic.Int64 }
-
 // Serve hands an accepted connection over to the least loaded worker, where it
 // belongs to chain ch for its life. nc must be a *net.TCPConn or
-// *net.UnixConn; it is the worker's from now on. Serve does not wait for the
-// worker. The group's drivers must be NewNetpoll's, and nobody may call Serve
-// any more when Shutdown is called.
+// *net.UnixConn; it is the worker's from now on. When Serve returns, the
+// connection is known to Drain. The group's drivers must be NewNetpoll's, and
+// nobody may call Serve any more when Shutdown is called.
 func (g *Group) Serve(ch *Chain, info *call.Conn, nc net.Conn) {
-	var d *netpoll
-	var least int64
-	for _, w := range g.workers {
-		e := w.driver.(*netpoll)
-		if l := w.load.Load() + e.joining.n.Load(); d == nil || l < least {
-			d, least = e, l
-		}
-	}
-	d.joining.n.Add(1)
-	d.wg.Go(func() { d.serve(ch, info, nc) })
+	g.Least().driver.(*netpoll).serve(ch, info, nc)
 }
 
-// serve attaches an accepted connection and becomes its goroutine.
+// serve attaches an accepted connection and starts its goroutine.
 func (d *netpoll) serve(ch *Chain, info *call.Conn, nc net.Conn) {
 	c := newNetConn(d)
 	if err := c.setNet(nc); err != nil {
-		d.joining.n.Add(-1)
 		d.w.g.opt.Logger.Warn("connection refused", "listener", info.Listener, "reason", err)
 		_ = nc.Close()
 		return
@@ -186,11 +172,10 @@ func (d *netpoll) serve(ch *Chain, info *call.Conn, nc net.Conn) {
 	if c.k != nil && !c.k.dead {
 		c.watch()
 	}
-	d.joining.n.Add(-1)
 	d.w.end()
 	if c.k == nil {
 		_ = nc.Close()
 		return
 	}
-	c.run()
+	d.wg.Go(c.run)
 }

@@ -1,0 +1,428 @@
+//go:build unix
+
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// patience bounds what a test waits for on a loaded machine.
+const patience = 30 * time.Second
+
+// rig is a group on real sockets with one upstream: bytes(n) at /n, echo at
+// /echo.
+type rig struct {
+	t     *testing.T
+	g     *Group
+	chain *Chain
+	ln    net.Listener
+	up    net.Listener
+	wg    sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool // upstream side
+}
+
+// newRig starts everything; the test's end stops it and fails if something
+// stays.
+func newRig(t *testing.T, workers int) *rig {
+	t.Helper()
+	r := &rig{t: t, conns: make(map[net.Conn]bool)}
+	r.up = listen(t)
+	h := &http2.Server{MaxConcurrentStreams: 1000, MaxUploadBufferPerConnection: 1 << 20, MaxUploadBufferPerStream: 1 << 20}
+	r.wg.Go(func() {
+		for {
+			c, err := r.up.Accept()
+			if err != nil {
+				return
+			}
+			r.mu.Lock()
+			r.conns[c] = true
+			r.mu.Unlock()
+			r.wg.Go(func() { h.ServeConn(c, &http2.ServeConnOpts{Handler: http.HandlerFunc(upstream)}) })
+		}
+	})
+	r.g = NewGroup(Options{N: workers, NewDriver: NewNetpoll})
+	host := &fixedHost{target: call.Target{Network: "tcp", Address: r.up.Addr().String(), Options: &call.UpstreamOptions{}}}
+	r.chain = NewChain(1, "test", &call.Manager{Director: fixed{host}})
+	r.ln = listen(t)
+	r.wg.Go(func() {
+		for id := uint64(1); ; id++ {
+			c, err := r.ln.Accept()
+			if err != nil {
+				return
+			}
+			r.g.Serve(r.chain, &call.Conn{ID: id}, c)
+		}
+	})
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *rig) stop() {
+	_ = r.ln.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = r.g.Shutdown(ctx)
+	for i, w := range r.g.workers {
+		if n := w.load.Load(); n != 0 {
+			r.t.Errorf("worker %d has a load of %d after Shutdown", i, n)
+		}
+	}
+	_ = r.up.Close()
+	r.mu.Lock()
+	for c := range r.conns {
+		_ = c.Close()
+	}
+	r.mu.Unlock()
+	r.wg.Wait()
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
+// upstream answers /n with n bytes of pattern.
+func upstream(w http.ResponseWriter, req *http.Request) {
+	n, err := strconv.Atoi(req.URL.Path[1:])
+	if err != nil {
+		http.Error(w, "no", http.StatusNotFound)
+		return
+	}
+	_, _ = w.Write(pattern(n))
+}
+
+// pattern is n bytes that say where they belong.
+func pattern(n int) []byte {
+	b := make([]byte, 0, n+8)
+	for i := 0; len(b) < n; i++ {
+		b = append(b, byte(i>>16), byte(i>>8), byte(i), '.')
+	}
+	return b[:n]
+}
+
+// fixed is a Director and BackendSet of one host.
+type fixed struct{ host *fixedHost }
+
+func (f fixed) Direct(*call.Call) (call.Decision, error) { return call.Decision{Backends: f}, nil }
+func (f fixed) Pick(*call.Call, int) (call.Host, error)  { return f.host, nil }
+func (f fixed) Done(call.Host, *call.Outcome)            {}
+
+type fixedHost struct{ target call.Target }
+
+func (h *fixedHost) Target() *call.Target { return &h.target }
+func (h *fixedHost) Retired() bool        { return false }
+
+// client is an HTTP/2 client that says frame by frame what it does.
+type client struct {
+	t *testing.T
+	*net.TCPConn
+	fr  *http2.Framer
+	buf bytes.Buffer // frames not sent yet
+	enc *hpack.Encoder
+	hb  bytes.Buffer
+}
+
+const clientWindow = 1 << 24
+
+// dial connects and sends preface and SETTINGS.
+func (r *rig) dial() *client {
+	r.t.Helper()
+	c := r.connect()
+	c.buf.WriteString(http2.ClientPreface)
+	_ = c.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: clientWindow})
+	_ = c.fr.WriteWindowUpdate(0, clientWindow)
+	c.send()
+	return c
+}
+
+func (r *rig) connect() *client {
+	r.t.Helper()
+	nc, err := net.Dial("tcp", r.ln.Addr().String())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = nc.Close() })
+	c := &client{t: r.t, TCPConn: nc.(*net.TCPConn)}
+	c.fr = http2.NewFramer(&c.buf, nc)
+	c.enc = hpack.NewEncoder(&c.hb)
+	return c
+}
+
+// send writes what the framer has, in one write.
+func (c *client) send() {
+	c.t.Helper()
+	if _, err := c.Write(c.buf.Bytes()); err != nil {
+		c.t.Fatal(err)
+	}
+	c.buf.Reset()
+}
+
+// get queues a GET; send sends it.
+func (c *client) get(id uint32, path string) {
+	c.hb.Reset()
+	for _, f := range []hpack.HeaderField{
+		{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"},
+		{Name: ":authority", Value: "test"}, {Name: ":path", Value: path},
+	} {
+		_ = c.enc.WriteField(f)
+	}
+	_ = c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.hb.Bytes(), EndHeaders: true, EndStream: true})
+}
+
+// body reads frames until stream id ends and returns its DATA.
+func (c *client) body(id uint32) []byte {
+	c.t.Helper()
+	var b []byte
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	for {
+		f, err := c.fr.ReadFrame()
+		if err != nil {
+			c.t.Fatalf("stream %d after %d bytes: %v", id, len(b), err)
+		}
+		if h := f.Header(); h.StreamID != id && h.Type != http2.FrameSettings && h.StreamID != 0 {
+			continue
+		}
+		switch f := f.(type) {
+		case *http2.DataFrame:
+			b = append(b, f.Data()...)
+			if f.StreamEnded() {
+				return b
+			}
+		case *http2.HeadersFrame:
+			if f.StreamEnded() {
+				return b
+			}
+		case *http2.RSTStreamFrame:
+			c.t.Fatalf("stream %d was reset: %v", id, f.ErrCode)
+		case *http2.GoAwayFrame:
+			c.t.Fatalf("GOAWAY %v %q", f.ErrCode, f.DebugData())
+		}
+	}
+}
+
+// closed waits until the proxy has closed the connection.
+func (c *client) closed() error {
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	_, err := io.Copy(io.Discard, c.TCPConn)
+	if errors.Is(err, syscall.ECONNRESET) {
+		return nil
+	}
+	return err
+}
+
+// settle waits until the connection is parked in the poller: a PING answered
+// after everything else was.
+func (c *client) settle() {
+	c.t.Helper()
+	_ = c.fr.WritePing(false, [8]byte{1})
+	c.send()
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	for {
+		f, err := c.fr.ReadFrame()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if p, ok := f.(*http2.PingFrame); ok && p.IsAck() {
+			return
+		}
+	}
+}
+
+// A client that sends its last frames and closes at once: one edge for bytes
+// and FIN, and no other ever. Every one of 2,000 must be seen closed.
+func TestFINWithData(t *testing.T) {
+	const n = 2000
+	var lim syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil || lim.Cur < 2*n+100 {
+		t.Skipf("needs %d descriptors, has %d (%v)", 2*n+100, lim.Cur, err)
+	}
+	r := newRig(t, 2)
+	clients := make([]*client, n)
+	for i := range clients {
+		clients[i] = r.dial()
+		clients[i].settle()
+	}
+	for _, c := range clients {
+		_ = c.fr.WritePing(false, [8]byte{2})
+		c.send()
+		if err := c.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hanging := 0
+	deadline := time.Now().Add(patience)
+	for _, c := range clients {
+		_ = c.SetReadDeadline(deadline)
+		if _, err := io.Copy(io.Discard, c.TCPConn); errors.Is(err, os.ErrDeadlineExceeded) {
+			hanging++
+		}
+	}
+	if hanging > 0 {
+		t.Errorf("%d of %d connections hang", hanging, n)
+	}
+}
+
+// A client that does not read for a while: the writer blocks, waits in the
+// poller, and goes on; no byte is lost or twice.
+func TestBlockedWriter(t *testing.T) {
+	r := newRig(t, 2)
+	slow, other := r.dial(), r.dial()
+	const n = 12 << 20 // more than the kernel's buffers and our windows hold
+	slow.get(1, "/"+strconv.Itoa(n))
+	slow.send()
+	for id := uint32(1); id < 100; id += 2 { // meanwhile others are served
+		other.get(id, "/1000")
+		other.send()
+		if got := other.body(id); !bytes.Equal(got, pattern(1000)) {
+			t.Fatalf("other client's stream %d: %d bytes, or wrong ones", id, len(got))
+		}
+	}
+	if got := slow.body(1); !bytes.Equal(got, pattern(n)) {
+		t.Errorf("slow client got %d bytes, or wrong ones; want %d", len(got), n)
+	}
+}
+
+// Connections that end in every way while calls run on them, on descriptors
+// that are used again at once: nobody gets another's bytes, nothing stays.
+func TestChurn(t *testing.T) {
+	r := newRig(t, 2)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for k := range 60 {
+				n := 1 + (i*60+k)*97%200_000
+				c := r.dial()
+				c.get(1, "/"+strconv.Itoa(n))
+				c.send()
+				switch k % 4 {
+				case 0: // reset with the call open
+					_ = c.SetLinger(0)
+					_ = c.Close()
+				case 1: // half-close with the call open
+					_ = c.CloseWrite()
+					if err := c.closed(); err != nil {
+						t.Errorf("after half-close: %v", err)
+					}
+					_ = c.Close()
+				default:
+					if got := c.body(1); !bytes.Equal(got, pattern(n)) {
+						t.Errorf("got %d bytes, or wrong ones; want %d", len(got), n)
+					}
+					_ = c.Close()
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Shutdown while clients connect, call and leave.
+func TestShutdownRace(t *testing.T) {
+	for range 10 {
+		r := newRig(t, 2)
+		var wg sync.WaitGroup
+		for range 4 {
+			c := r.dial()
+			wg.Go(func() {
+				for id := uint32(1); ; id += 2 {
+					c.get(id, "/5000")
+					if _, err := c.Write(c.buf.Bytes()); err != nil {
+						break
+					}
+					c.buf.Reset()
+					_ = c.SetReadDeadline(time.Now().Add(patience))
+					if _, err := c.fr.ReadFrame(); err != nil {
+						if errors.Is(err, os.ErrDeadlineExceeded) {
+							t.Error("a connection survived Shutdown")
+						}
+						break
+					}
+				}
+				_ = c.Close()
+			})
+		}
+		r.ln.Close()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = r.g.Shutdown(ctx)
+		wg.Wait()
+		r.g = NewGroup(Options{N: 1, NewDriver: NewNetpoll}) // for stop
+	}
+}
+
+// A host that does not answer: the dial gives up, and shutting down does not
+// wait for it.
+func TestDialAborted(t *testing.T) {
+	r := newRig(t, 1)
+	full := silentPort(t)
+	host := &fixedHost{target: call.Target{Network: "tcp", Address: full, Options: &call.UpstreamOptions{ConnectTimeout: patience}}}
+	r.chain.SetManager(&call.Manager{Director: fixed{host}})
+	c := r.dial()
+	c.get(1, "/1")
+	c.send()
+	c.settle()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	start := time.Now()
+	_ = r.g.Shutdown(ctx)
+	if d := time.Since(start); d > patience/2 {
+		t.Errorf("Shutdown took %v with a dial in progress", d)
+	}
+	if err := c.closed(); err != nil {
+		t.Error(err)
+	}
+	_ = r.ln.Close()
+	r.g = NewGroup(Options{N: 1, NewDriver: NewNetpoll}) // for stop
+}
+
+// silentPort returns an address whose accept queue is full: a SYN gets no
+// answer.
+func silentPort(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(sa.(*syscall.SockaddrInet4).Port))
+	for range 8 {
+		c, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
+		if err != nil {
+			return addr
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	t.Skip("the system's accept queue does not fill")
+	return ""
+}
