@@ -131,8 +131,8 @@ func TestSystemQueries(t *testing.T) {
 			if question.Qtype == dns.TypeA {
 				m.Answer = append(m.Answer,
 					record(t, "two.test. 300 CNAME real.test."),
-					record(t, "real.test. 600 A 10.0.0.2"),
-					record(t, "real.test. 200 A 10.0.0.1"))
+					record(t, "real.test. 200 A 10.0.0.2"),
+					record(t, "real.test. 600 A 10.0.0.1"))
 			}
 		case "short.search.test.":
 			m.Answer = append(m.Answer, record(t, question.Name+" 7 A 10.0.0.3"))
@@ -168,7 +168,7 @@ func TestSystemQueries(t *testing.T) {
 		want Answer
 		err  string
 	}{
-		{name: "two.test", want: answer(200*time.Second, "10.0.0.2", "10.0.0.1")}, // the alias has 300, this is less
+		{name: "two.test", want: answer(200*time.Second, "10.0.0.2", "10.0.0.1")}, // the smallest of three
 		{name: "two.test", v6: true},
 		{name: "short", want: answer(7*time.Second, "10.0.0.3")},
 		{name: "big.test", want: answer(7*time.Second, "10.0.0.4")},
