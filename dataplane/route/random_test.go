@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -169,7 +170,7 @@ func to(cluster string) Action {
 
 // went returns the cluster of a decision, or the detail of the reply.
 func went(d call.Decision, err error) string {
-	if r, ok := err.(*call.Reply); ok {
+	if r := (*call.Reply)(nil); errors.As(err, &r) {
 		return r.Detail
 	}
 	if d.Reply != nil {
