@@ -9,7 +9,6 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	"google.golang.org/protobuf/proto"
-	"sigs.k8s.io/yaml"
 )
 
 // FieldError is a problem with one field.
@@ -60,11 +59,7 @@ func tree(data []byte) (any, error) {
 			return v, nil
 		}
 	}
-	js, err := yaml.YAMLToJSON(data)
-	if err != nil {
-		return nil, err
-	}
-	return jsonTree(js)
+	return yamlTree(data)
 }
 
 func jsonTree(data []byte) (any, error) {

@@ -44,11 +44,14 @@ func flatten(err error, md protoreflect.MessageDescriptor, path string) []error 
 	case ruleError:
 		name, index, _ := strings.Cut(e.Field(), "[")
 		var next protoreflect.MessageDescriptor
-		if fd := fieldByGoName(md, name); fd != nil {
-			name, next = fd.TextName(), fd.Message()
-			if fd.IsMap() {
-				next = fd.MapValue().Message()
+		switch d := byGoName(md, name).(type) {
+		case protoreflect.FieldDescriptor:
+			name, next = d.TextName(), d.Message()
+			if d.IsMap() {
+				next = d.MapValue().Message()
 			}
+		case protoreflect.OneofDescriptor:
+			name = string(d.Name())
 		}
 		if index != "" {
 			name += "[" + index
@@ -62,9 +65,8 @@ func flatten(err error, md protoreflect.MessageDescriptor, path string) []error 
 	return []error{&FieldError{Path: path, Problem: err.Error()}}
 }
 
-// fieldByGoName finds a field, or a oneof's field, by its name in generated
-// code.
-func fieldByGoName(md protoreflect.MessageDescriptor, name string) protoreflect.FieldDescriptor {
+// byGoName finds a field or oneof by its name in generated code.
+func byGoName(md protoreflect.MessageDescriptor, name string) protoreflect.Descriptor {
 	if md == nil {
 		return nil
 	}
@@ -72,6 +74,11 @@ func fieldByGoName(md protoreflect.MessageDescriptor, name string) protoreflect.
 	for i := range md.Fields().Len() {
 		if fd := md.Fields().Get(i); plain(string(fd.Name())) == plain(name) {
 			return fd
+		}
+	}
+	for i := range md.Oneofs().Len() {
+		if od := md.Oneofs().Get(i); plain(string(od.Name())) == plain(name) {
+			return od
 		}
 	}
 	return nil
