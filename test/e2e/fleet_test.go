@@ -67,20 +67,10 @@ func startBackend(t *testing.T, name string, opts ...grpc.ServerOption) *backend
 	return &backend{name: name, port: ln.Addr().(*net.TCPAddr).Port}
 }
 
-// proxy is one data plane.
-type proxy struct {
-	*proc.Process
-	id          string
-	port, admin int
-}
-
-// startProxy starts a data plane of group, whose control plane is at cp, and
-// waits until its admin answers.
-func startProxy(t *testing.T, group, id string, cp int, extra ...string) *proxy {
-	t.Helper()
-	p := &proxy{id: id, admin: freePort(t)}
-	file := filepath.Join(t.TempDir(), id+".yaml")
-	write(t, file, fmt.Sprintf(`
+// bootstrapYAML is the bootstrap of a node whose control plane is on port cp of
+// this machine; admin is its admin's port, 0: any.
+func bootstrapYAML(id, group string, cp, admin int) string {
+	return fmt.Sprintf(`
 node: {id: %s, cluster: %s}
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}
 dynamic_resources:
@@ -102,7 +92,23 @@ static_resources:
     load_assignment:
       cluster_name: xds
       endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]
-`, id, group, p.admin, cp))
+`, id, group, admin, cp)
+}
+
+// proxy is one data plane.
+type proxy struct {
+	*proc.Process
+	id          string
+	port, admin int
+}
+
+// startProxy starts a data plane of group, whose control plane is at cp, and
+// waits until its admin answers.
+func startProxy(t *testing.T, group, id string, cp int, extra ...string) *proxy {
+	t.Helper()
+	p := &proxy{id: id, admin: freePort(t)}
+	file := filepath.Join(t.TempDir(), id+".yaml")
+	write(t, file, bootstrapYAML(id, group, cp, p.admin))
 	p.Process = start(t, id, "dataplane", append([]string{"-c", file}, extra...)...)
 	p.waitAdmin(t)
 	return p
