@@ -121,7 +121,7 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		wait := c.cfg.Backoff.delay(failed)
 		failed++
-		c.log.Warn("xDS stream lost", "reason", err, "retry_in", wait)
+		c.log.Warn("xDS stream down", "reason", err, "retry_in", wait)
 		if !sleep(ctx, wait) {
 			return ctx.Err()
 		}
@@ -235,7 +235,7 @@ func (r *receiver) run() {
 		c.mu.Unlock()
 		c.poke() // a response that was refused at once
 		if resp != nil {
-			resp.client = c
+			resp.done = c.answer
 			c.cfg.Handler.Response(resp)
 		}
 	}

@@ -122,3 +122,16 @@ func TestStatusIsACopy(t *testing.T) {
 		h.requests("EDS a,b node")
 	})
 }
+
+// A response from elsewhere tells its verdict once, to whoever made it.
+func TestNewResponse(t *testing.T) {
+	var got []error
+	r := NewResponse(ClusterType, "1", nil, func(err error) { got = append(got, err) })
+	bad := errors.New("bad")
+	r.Done(bad)
+	r.Done(nil)
+	if len(got) != 1 || got[0] != bad {
+		t.Errorf("verdicts: %v, want %v once", got, bad)
+	}
+	new(Response).Done(nil) // nobody to tell
+}

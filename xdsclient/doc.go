@@ -10,7 +10,11 @@
 // A [Client] is one stream: the aggregated one (ADS), or the stream of a
 // single type. The variants of the protocol hide behind the interface protocol;
 // state-of-the-world is in sotw.go. [GRPC] is the transport; another one can be
-// plugged in.
+// plugged in. Resources in files (path_config_source) need no stream: their
+// reader makes a [Response] with [NewResponse].
+//
+// The package does not speak REST, and does not honour a resource's time to
+// live: a resource stays until the control plane takes it back.
 //
 // The protocol is described in
 // https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol.

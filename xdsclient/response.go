@@ -29,10 +29,21 @@ type Response struct {
 	// Removed names deleted resources (incremental xDS only).
 	Removed []string
 
-	client   *Client
-	stream   uint64 // on which stream it came
-	seq      uint64 // its place among all responses
+	done     func(*Response, error) // takes the first verdict; may be nil
+	stream   uint64                 // on which stream it came
+	seq      uint64                 // its place among all responses
 	answered atomic.Bool
+}
+
+// NewResponse returns a response that did not come by a stream: from a file, or
+// in the test of a Handler. done is called with the verdict.
+func NewResponse(typeURL, version string, resources []*anypb.Any, done func(error)) *Response {
+	return &Response{
+		TypeURL:   typeURL,
+		Version:   version,
+		Resources: resources,
+		done:      func(_ *Response, err error) { done(err) },
+	}
 }
 
 // Done answers the response: an ACK if err is nil, else a NACK that tells err's
@@ -42,7 +53,7 @@ type Response struct {
 // sends nothing more of the type, and subscription changes of the type are held
 // back, until it is called.
 func (r *Response) Done(err error) {
-	if r.client != nil && !r.answered.Swap(true) {
-		r.client.answer(r, err)
+	if !r.answered.Swap(true) && r.done != nil {
+		r.done(r, err)
 	}
 }
