@@ -193,7 +193,7 @@ func (c *Conn) emptied() {
 	if c.dead {
 		return
 	}
-	if c.goAwayOut == goAwayFinal || c.goAwayIn && c.role == Client {
+	if c.goAwayOut == goAwayFinal || c.role == Client && (c.goAwayIn || c.nextID > maxStreamID) {
 		c.die(nil)
 		return
 	}

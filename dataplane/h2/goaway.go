@@ -111,8 +111,15 @@ func (c *Conn) recvGoAway(id uint32, p []byte) {
 	if c.role == Server || c.dead {
 		return
 	}
-	// The list is in the order of ids: those above last are at its end.
-	for c.tab.last != nil && c.tab.last.ID > last {
-		c.closeStream(c.tab.last, StreamError{Kind: EndReset, Side: SideConn, Code: code, Err: ErrGoAway}, closedByPeer)
+	// The list is in the order of ids: those above last are at its end. They
+	// end in that order too, in which the pool opens them again.
+	s := c.tab.last
+	for s != nil && s.prev != nil && s.prev.ID > last {
+		s = s.prev
+	}
+	for s != nil && s.ID > last {
+		next := s.next
+		c.closeStream(s, StreamError{Kind: EndReset, Side: SideConn, Code: code, Err: ErrGoAway}, closedByPeer)
+		s = next
 	}
 }

@@ -21,7 +21,11 @@ func (c *Conn) recvHeaders(id uint32, flags uint8, p []byte) {
 	selfDep := false
 	if flags&flagPriority != 0 {
 		if len(p) < 5 {
-			c.frameSizeError("HEADERS with priority")
+			if flags&flagPadded != 0 {
+				c.protocolError("padding longer than the frame")
+			} else {
+				c.frameSizeError("HEADERS with priority")
+			}
 			return
 		}
 		selfDep = be32(p)&maxStreamID == id

@@ -13,6 +13,7 @@ import (
 type message struct {
 	method, scheme, path, authority, protocol, host string
 	seen                                            pseudo
+	hosted                                          bool
 	status                                          int
 	length                                          int64 // content-length; -1: none
 }
@@ -48,10 +49,13 @@ func (m *message) request(cfg *Config, f []hpack.Field) bool {
 	if !validMethod(m.method) || !validAuthority(m.authority) {
 		return false
 	}
-	if m.host != "" && m.seen&pseudoAuthority != 0 && m.host != m.authority && !strings.EqualFold(m.host, m.authority) {
-		return false
+	if !m.hosted || m.host == m.authority {
+		return true
 	}
-	return m.host == "" || m.host == m.authority || validAuthority(m.host)
+	if m.seen&pseudoAuthority != 0 {
+		return strings.EqualFold(m.host, m.authority)
+	}
+	return validAuthority(m.host)
 }
 
 // response validates a response's head: RFC 9113 §8.3.2.
@@ -93,10 +97,10 @@ func (m *message) fields(list []hpack.Field) bool {
 			}
 			bit = pseudoStatus
 		case hdr.Host:
-			if regular = true; m.host != "" && m.host != v {
+			if regular = true; m.hosted && m.host != v {
 				return false
 			}
-			m.host = v
+			m.host, m.hosted = v, true
 			continue
 		case hdr.ContentLength:
 			n := parseLength(v)

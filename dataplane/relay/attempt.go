@@ -74,6 +74,9 @@ func (c *Core) freeAttempt(a *Attempt) {
 	if a.linger != nil {
 		a.linger.H.Linger(-1)
 	}
+	if n := a.stream.Held(); n > 0 {
+		a.conn.Credit(&a.stream, n)
+	}
 	c.putBlock(a.hold)
 	*a = Attempt{core: c}
 	if len(c.attempts) < maxRestingAttempts {
@@ -219,20 +222,23 @@ func (u *Upstream) OnWritable(s *h2.Stream) {
 // OnEnd implements h2.Handler.
 func (u *Upstream) OnEnd(s *h2.Stream, e h2.StreamError) {
 	a := s.Owner.(*Attempt)
-	a.live = false
+	a.live, a.ready = false, false
 	x := a.x
 	if x == nil {
 		u.Core.freeAttempt(a)
 		return
 	}
-	if x.rsp.done && a.host == nil {
-		// The response is complete; the client may still be reading it.
-		x.att = nil
-		u.Core.freeAttempt(a)
-		x.discardRequest()
+	if !x.rsp.done {
+		x.attemptFailed(a, e)
 		return
 	}
-	x.attemptFailed(a, e)
+	// The response is complete. The client may still be reading it: until then
+	// its bytes count against the upstream connection.
+	x.discardRequest()
+	if a.stream.Held() == 0 {
+		x.att = nil
+		u.Core.freeAttempt(a)
+	}
 }
 
 // attemptFailed ends an attempt whose stream ended before its response did.
@@ -294,8 +300,8 @@ func (x *Exchange) triedHost(a *Attempt) {
 // discardRequest drops what nobody will take of the request any more.
 func (x *Exchange) discardRequest() {
 	q := &x.req
-	if n := q.end - q.credited; n > 0 && !q.empty() {
-		x.d.H.Credit(&x.down, int(n))
+	if n := x.down.Held(); n > 0 {
+		x.d.H.Credit(&x.down, n)
 	}
 	done := q.done
 	q.free(x.core)

@@ -276,6 +276,9 @@ func (x *Exchange) downEnded(e h2.StreamError) {
 		x.dropAttempt(flag)
 		x.finish()
 	}
+	if n := x.down.Held(); n > 0 {
+		x.d.H.Credit(&x.down, n)
+	}
 	x.core.release(x)
 }
 

@@ -27,7 +27,7 @@ func (x *Exchange) requestData(p []byte, end bool) {
 	x.active = x.core.Now
 	x.rec.BytesIn += uint64(len(p))
 	q := &x.req
-	if x.state >= stateReplying || x.rsp.done && x.att == nil {
+	if x.state >= stateReplying || x.unwanted() {
 		// Nobody wants it any more.
 		if end {
 			q.done = true
@@ -61,10 +61,14 @@ func (x *Exchange) requestData(p []byte, end bool) {
 	}
 }
 
+// unwanted reports that the upstream's stream has ended, its response
+// complete, so that nobody takes the rest of the request.
+func (x *Exchange) unwanted() bool { return x.rsp.done && (x.att == nil || !x.att.live) }
+
 // requestTrailers brings the trailers of the request, its end.
 func (x *Exchange) requestTrailers(b *hpack.Block) {
 	x.active = x.core.Now
-	if x.state >= stateReplying || x.rsp.done && x.att == nil {
+	if x.state >= stateReplying || x.unwanted() {
 		x.req.done = true
 		return
 	}

@@ -180,6 +180,10 @@ func (x *Exchange) creditResponse() {
 	n := x.rsp.owed()
 	if a := x.att; a != nil && n > 0 {
 		a.conn.Credit(&a.stream, n)
+		if !a.live && a.stream.Held() == 0 {
+			x.att = nil
+			x.core.freeAttempt(a)
+		}
 	}
 }
 
@@ -204,6 +208,10 @@ func (x *Exchange) dropAttemptQuietly() {
 	}
 	x.att = nil
 	a.finish()
+	if !a.live {
+		x.core.freeAttempt(a)
+		return
+	}
 	a.x = nil
 	if !a.ended {
 		a.conn.Reset(&a.stream, h2.ErrCodeCancel)

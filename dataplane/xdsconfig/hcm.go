@@ -8,6 +8,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/telemetry"
@@ -167,8 +168,11 @@ func fetchTimeout(m *corev3.ConfigSource) time.Duration {
 // socket and the options of the connection manager that hold for connections.
 // What holds for calls (routes, filters, header policy, stream timeouts) may
 // change below it.
-func connectionKey(m *listenerv3.FilterChain, hcm *hcmv3.HttpConnectionManager) uint64 {
+//
+// The default chain may look like one without a match, but is another.
+func connectionKey(m *listenerv3.FilterChain, isDefault bool, hcm *hcmv3.HttpConnectionManager) uint64 {
 	f := fingerprintOf(
+		wrapperspb.Bool(isDefault),
 		&listenerv3.FilterChain{
 			FilterChainMatch:              m.GetFilterChainMatch(),
 			TransportSocket:               m.GetTransportSocket(),

@@ -109,11 +109,11 @@ func (a *at) chains(m *listenerv3.Listener, ln *Listener) *listener.Table {
 			here.field("name").errorf("%q is also the name of filter_chains[%d]", fc.GetName(), j)
 		}
 		names[fc.GetName()] = i
-		chains = append(chains, here.chain(fc, ln))
+		chains = append(chains, here.chain(fc, false, ln))
 	}
 	var def *listener.Chain
 	if m.GetDefaultFilterChain() != nil {
-		def = a.field("default_filter_chain").chain(m.GetDefaultFilterChain(), ln)
+		def = a.field("default_filter_chain").chain(m.GetDefaultFilterChain(), true, ln)
 	}
 	if a.r.failed() {
 		return nil
@@ -132,7 +132,7 @@ func (a *at) chains(m *listenerv3.Listener, ln *Listener) *listener.Table {
 }
 
 // chain compiles a FilterChain: one connection manager, plaintext.
-func (a *at) chain(m *listenerv3.FilterChain, ln *Listener) *listener.Chain {
+func (a *at) chain(m *listenerv3.FilterChain, isDefault bool, ln *Listener) *listener.Chain {
 	ch := &listener.Chain{Name: m.GetName(), HandshakeTimeout: m.GetTransportSocketConnectTimeout().AsDuration()}
 	ch.Match = a.field("filter_chain_match").chainMatch(m.GetFilterChainMatch())
 	a.plaintext(m.GetTransportSocket())
@@ -141,7 +141,7 @@ func (a *at) chain(m *listenerv3.FilterChain, ln *Listener) *listener.Chain {
 		return ch
 	}
 	ch.Manager = hc.out
-	ch.Key = connectionKey(m, hc.config)
+	ch.Key = connectionKey(m, isDefault, hc.config)
 	return ch
 }
 
