@@ -1,0 +1,868 @@
+package h2
+
+import (
+	"bytes"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/http2"
+	xhpack "golang.org/x/net/http2/hpack"
+
+	"github.com/sluice-proxy/sluice/dataplane/clock"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected lines of testdata/scripts")
+
+// TestScripts plays testdata/scripts: text files of cases, each starting with
+// "== name". A line is a command; the lines "< ..." (frames we sent) and
+// "! ..." (calls of the handler) below it are what it must cause. Both are
+// rewritten by -update and then read by a human.
+//
+//	server|client [raw] [hold] [key=value...]   first line of a case; raw: no handshake, hold: data is not credited
+//	> FRAME ...                                  a frame from the peer, see peer.frame
+//	open ID | headers ID [end] f=v ... | data ID N [end] | reset ID CODE | credit ID N | shutdown PHASE | ping | eof | close | drain-at +DUR
+//	time +DUR                                    the clock moves, Tick runs if due
+//	block | unblock                              the socket takes nothing; takes everything
+//	window ID = N, streams = N, free = N, dead = BOOL, going = BOOL, can-open = BOOL, next = DUR, counters = ...
+//	xN COMMAND                                   N times; {a+bi} is replaced for i = 0, 1, ...
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/scripts/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	for _, name := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txt"), func(t *testing.T) {
+			in, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := runFile(t, string(in))
+			if *update {
+				if err := os.WriteFile(name, []byte(out), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if d := cmp.Diff(strings.Split(string(in), "\n"), strings.Split(out, "\n")); d != "" {
+				t.Errorf("%s (-want +got):\n%s", name, d)
+			}
+		})
+	}
+}
+
+// runFile plays all cases of a file and returns it with the results.
+func runFile(t *testing.T, in string) string {
+	var out strings.Builder
+	var w *world
+	for _, line := range strings.Split(strings.TrimRight(in, "\n"), "\n") {
+		cmd := strings.TrimSpace(line)
+		if strings.HasPrefix(cmd, "<") || strings.HasPrefix(cmd, "!") {
+			continue // a result: made anew
+		}
+		if cmd == "" || strings.HasPrefix(cmd, "#") || strings.HasPrefix(cmd, "==") {
+			if strings.HasPrefix(cmd, "==") {
+				w.done(t)
+				w = nil
+			}
+			out.WriteString(line + "\n")
+			continue
+		}
+		if w == nil {
+			w = newWorld(t, cmd)
+		} else {
+			line = w.run(t, line)
+		}
+		out.WriteString(line + "\n")
+		for _, l := range collapse(w.log) {
+			out.WriteString("  " + l + "\n")
+		}
+		w.log = w.log[:0]
+	}
+	w.done(t)
+	return out.String()
+}
+
+// collapse shortens repetitions of up to three lines that are equal but for
+// their first number: the first, how many there were, the last.
+func collapse(in []string) (out []string) {
+	for i := 0; i < len(in); {
+		period, times := 1, 1
+		for p := 1; p <= 3; p++ {
+			n := 1
+			for i+(n+1)*p <= len(in) && sameShape(in[i:i+p], in[i+n*p:]) {
+				n++
+			}
+			if n*p > period*times {
+				period, times = p, n
+			}
+		}
+		if times < 4 {
+			out = append(out, in[i])
+			i++
+			continue
+		}
+		out = append(out, in[i:i+period]...)
+		mark := in[i][:1] + " ... " + fmt.Sprintf("(x%d)", times)
+		out = append(out, mark)
+		i += period * times
+		out = append(out, in[i-period:i]...)
+	}
+	return out
+}
+
+var firstNumber = regexp.MustCompile(`[0-9]+`)
+
+func sameShape(a, b []string) bool {
+	for i := range a {
+		x, y := firstNumber.FindStringIndex(a[i]), firstNumber.FindStringIndex(b[i])
+		if x == nil || y == nil {
+			if a[i] != b[i] {
+				return false
+			}
+			continue
+		}
+		if a[i][:x[0]] != b[i][:y[0]] || a[i][x[1]:] != b[i][y[1]:] {
+			return false
+		}
+	}
+	return true
+}
+
+// world is one Conn between a scripted peer and a scripted handler.
+type world struct {
+	c       *Conn
+	pool    *Pool
+	ctr     Counters
+	now     clock.Nanos
+	hold    bool
+	blocked bool
+	streams map[uint32]*Stream
+	ended   map[uint32]int
+	refuse  bool
+	log     []string
+	peer    *peer
+	err     error
+}
+
+const worldStart = clock.Nanos(time.Hour)
+
+func newWorld(t testing.TB, line string) *world {
+	t.Helper()
+	w := &world{now: worldStart, streams: map[uint32]*Stream{}, ended: map[uint32]int{}, peer: newPeer()}
+	w.pool = NewPool(1<<20, true)
+	args := strings.Fields(line)
+	role := Server
+	switch args[0] {
+	case "client":
+		role = Client
+	case "server":
+	default:
+		t.Fatalf("a case must start with server or client, not %q", line)
+	}
+	cfg := DefaultConfig(role).ForWorker(w.pool, &w.ctr)
+	cfg.Limits = DefaultLimits(role)
+	raw := false
+	for _, a := range args[1:] {
+		switch k, v, _ := strings.Cut(a, "="); k {
+		case "raw":
+			raw = true
+		case "hold":
+			w.hold = true
+		case "refuse":
+			w.refuse = true
+		default:
+			setConfig(t, cfg, k, v)
+		}
+	}
+	w.c = NewConn(role, cfg, w, w.now)
+	if raw {
+		w.settle(t)
+	} else {
+		w.handshake(t)
+	}
+	return w
+}
+
+func setConfig(t testing.TB, cfg *Config, k, v string) {
+	t.Helper()
+	n, errN := strconv.Atoi(v)
+	d, errD := time.ParseDuration(v)
+	switch k {
+	case "streams":
+		cfg.MaxConcurrentStreams = uint32(n)
+	case "w0":
+		cfg.StreamWindow = int64(n)
+	case "wc":
+		cfg.ConnWindow = int64(n)
+	case "lend":
+		cfg.HoldLimit = int64(n)
+	case "table":
+		cfg.HeaderTable = uint32(n)
+	case "hiwater":
+		cfg.HiWater = n
+	case "maxheader":
+		cfg.MaxHeaderBytes = n
+	case "maxfields":
+		cfg.MaxHeaderFields = n
+	case "control":
+		cfg.Limits.UnsentControl = int64(n)
+	case "connect":
+		cfg.AllowConnect = true
+	case "extconnect":
+		cfg.ExtendedConnect = true
+	case "keepalive":
+		cfg.KeepaliveInterval = d
+	case "keepalive-idle":
+		cfg.KeepaliveIdle = true
+	case "idle":
+		cfg.IdleTimeout = d
+	default:
+		t.Fatalf("unknown option %q", k)
+	}
+	if v != "" && errN != nil && errD != nil {
+		t.Fatalf("option %s: bad value %q", k, v)
+	}
+}
+
+// handshake exchanges prefaces and SETTINGS both ways without a trace.
+func (w *world) handshake(t testing.TB) {
+	if w.c.role == Server {
+		w.feed(t, []byte(Preface))
+	}
+	w.feed(t, w.peer.frame(t, "SETTINGS"))
+	w.feed(t, w.peer.frame(t, "SETTINGS ack"))
+	w.settle(t)
+	w.log = w.log[:0]
+}
+
+func (w *world) feed(t testing.TB, b []byte) {
+	w.peer.in = append(w.peer.in, b...)
+	n, err := w.c.Feed(w.now, w.peer.in)
+	w.peer.in = append(w.peer.in[:0], w.peer.in[n:]...)
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+}
+
+// settle is the driver's end of a batch: deliver, write, log what was written.
+func (w *world) settle(t testing.TB) {
+	t.Helper()
+	w.c.Deliver(w.now)
+	for !w.blocked && w.c.Output().Len() > 0 {
+		n := w.write()
+		w.c.Wrote(w.now, n)
+		w.c.Deliver(w.now)
+	}
+	if w.blocked {
+		w.c.Wrote(w.now, 0)
+	}
+	w.log = append(w.log, w.peer.received(t)...)
+	if err := w.c.Check(); err != nil {
+		t.Errorf("invariants: %v", err)
+	}
+}
+
+func (w *world) write() (n int) {
+	for _, b := range w.c.Output().Buffers(nil) {
+		w.peer.got.Write(b)
+		n += len(b)
+	}
+	return n
+}
+
+// done checks that a finished case leaks nothing.
+func (w *world) done(t testing.TB) {
+	if w == nil {
+		return
+	}
+	w.c.Close()
+	if n := w.pool.Live(); n != 0 {
+		t.Errorf("%d chunks leaked", n)
+	}
+	for id := range w.streams {
+		if w.ended[id] != 1 {
+			t.Errorf("stream %d ended %d times", id, w.ended[id])
+		}
+	}
+	if w.c.heldBytes != 0 && !w.hold {
+		t.Errorf("%d bytes still held", w.c.heldBytes)
+	}
+}
+
+func (w *world) run(t *testing.T, line string) string {
+	cmd := strings.TrimSpace(line)
+	times := 1
+	if strings.HasPrefix(cmd, "x") {
+		if n, rest, ok := strings.Cut(cmd[1:], " "); ok {
+			if k, err := strconv.Atoi(n); err == nil {
+				times, cmd = k, rest
+			}
+		}
+	}
+	for i := range times {
+		if res := w.command(t, expand(cmd, i)); res != "" {
+			line = res
+		}
+	}
+	w.settle(t)
+	return line
+}
+
+// expand replaces {a+bi}.
+func expand(cmd string, i int) string {
+	a, rest, ok := strings.Cut(cmd, "{")
+	if !ok {
+		return cmd
+	}
+	expr, rest, _ := strings.Cut(rest, "}")
+	x, y, _ := strings.Cut(strings.TrimSuffix(expr, "i"), "+")
+	n, _ := strconv.Atoi(x)
+	k, _ := strconv.Atoi(y)
+	return a + strconv.Itoa(n+k*i) + expand(rest, i)
+}
+
+// command runs one; a question returns the line with its answer.
+func (w *world) command(t *testing.T, cmd string) (line string) {
+	t.Helper()
+	args := strings.Fields(cmd)
+	num := func(i int) int {
+		if i >= len(args) {
+			t.Fatalf("%q: argument missing", cmd)
+		}
+		n, err := strconv.Atoi(args[i])
+		if err != nil {
+			t.Fatalf("%q: %v", cmd, err)
+		}
+		return n
+	}
+	stream := func() *Stream {
+		s := w.streams[uint32(num(1))]
+		if s == nil {
+			t.Fatalf("%q: no such stream", cmd)
+		}
+		return s
+	}
+	switch args[0] {
+	case ">":
+		w.feed(t, w.peer.frame(t, strings.TrimSpace(cmd[1:])))
+	case "open":
+		s := &Stream{}
+		if !w.c.OpenStream(s) {
+			w.log = append(w.log, "! cannot open")
+			break
+		}
+		if s.ID != uint32(num(1)) {
+			t.Fatalf("%q: the id is %d", cmd, s.ID)
+		}
+		w.streams[s.ID] = s
+	case "headers":
+		end, fields := parseFields(args[2:])
+		w.c.WriteHeaders(stream(), fields, end)
+	case "data":
+		n := w.c.WriteData(stream(), make([]byte, num(2)), len(args) > 3)
+		if n != num(2) {
+			w.log = append(w.log, fmt.Sprintf("! took %d of %d", n, num(2)))
+		}
+	case "reset":
+		w.c.Reset(stream(), parseCode(t, args[2]))
+	case "credit":
+		w.c.Credit(stream(), num(2))
+	case "shutdown":
+		w.c.Shutdown(num(1), ErrCodeNo)
+	case "ping":
+		w.c.Ping()
+	case "eof":
+		w.c.FeedEOF(w.now)
+	case "close":
+		w.c.Close()
+	case "drain-at":
+		w.c.DrainAt(w.now.Add(parseDuration(t, args[1])))
+	case "next-id":
+		w.c.nextID = uint32(num(1))
+	case "time":
+		w.now = w.now.Add(parseDuration(t, args[1]))
+		if next := w.c.NextTick(); next != 0 && next <= w.now {
+			w.c.Tick(w.now)
+		}
+	case "block":
+		w.blocked = true
+	case "unblock":
+		w.blocked = false
+	default:
+		return w.question(t, cmd, args)
+	}
+	return ""
+}
+
+func (w *world) question(t *testing.T, cmd string, args []string) string {
+	what, _, ok := strings.Cut(cmd, " =")
+	if !ok {
+		t.Fatalf("unknown command %q", cmd)
+	}
+	var v any
+	switch args[0] {
+	case "window":
+		if args[1] == "0" {
+			v = w.c.sendWin
+			break
+		}
+		n, _ := strconv.Atoi(args[1])
+		if w.streams[uint32(n)] == nil {
+			t.Fatalf("%q: no such stream", cmd)
+		}
+		v = w.streams[uint32(n)].SendWindow()
+	case "streams":
+		v = w.c.Streams()
+	case "free":
+		v = w.c.FreeWindow()
+	case "held":
+		v = w.c.HeldBytes()
+	case "dead":
+		v = w.c.Dead()
+	case "going":
+		v = w.c.GoingAway()
+	case "can-open":
+		v = w.c.CanOpen()
+	case "stop-reading":
+		v = w.c.StopReading()
+	case "unsent":
+		v = w.c.Output().Len()
+	case "next":
+		if v = time.Duration(0); w.c.NextTick() != 0 {
+			v = w.c.NextTick().Sub(w.now)
+		}
+	case "counters":
+		v = w.counters()
+	default:
+		t.Fatalf("unknown question %q", cmd)
+	}
+	return fmt.Sprintf("%s = %v", what, v)
+}
+
+// counters lists those that are not zero.
+func (w *world) counters() string {
+	s := strings.Trim(fmt.Sprintf("%+v", w.ctr), "{}")
+	var out []string
+	for _, f := range strings.Fields(s) {
+		if !strings.HasSuffix(f, ":0") {
+			out = append(out, f)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func parseDuration(t *testing.T, s string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(strings.TrimPrefix(s, "+"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func parseFields(args []string) (end bool, f []hpack.Field) {
+	for _, a := range args {
+		if a == "end" {
+			end = true
+			continue
+		}
+		if n, ok := strings.CutPrefix(a, "big:"); ok {
+			k, _ := strconv.Atoi(n)
+			f = append(f, hpack.NewField("big", strings.Repeat("b", k)))
+			continue
+		}
+		i := strings.Index(a[1:], "=") + 1
+		f = append(f, hpack.NewField(a[:i], a[i+1:]))
+	}
+	return end, f
+}
+
+func parseCode(t testing.TB, s string) ErrCode {
+	t.Helper()
+	for i, n := range errCodeNames {
+		if n == s {
+			return ErrCode(i)
+		}
+	}
+	t.Fatalf("unknown error code %q", s)
+	return 0
+}
+
+// The handler: every call becomes a line.
+
+func (w *world) add(format string, args ...any) {
+	w.log = append(w.log, "! "+fmt.Sprintf(format, args...))
+}
+
+func (w *world) NewStream(id uint32) *Stream {
+	if w.refuse {
+		return nil
+	}
+	s := &Stream{Owner: w}
+	w.streams[id] = s
+	return s
+}
+
+func (w *world) OnHeaders(s *Stream, k Kind, b *hpack.Block, end bool) {
+	var l strings.Builder
+	fmt.Fprintf(&l, "%s %d", [...]string{"request", "informational", "response", "trailers"}[k], s.ID)
+	if end {
+		l.WriteString(" end")
+	}
+	for i := range b.Fields {
+		if f := &b.Fields[i]; !isStandard(f.Name, f.Value) {
+			v := f.Value
+			if len(v) > 100 {
+				v = fmt.Sprintf("(%d bytes)", len(v))
+			}
+			fmt.Fprintf(&l, " %s=%s", f.Name, v)
+		}
+	}
+	w.add("%s", l.String())
+}
+
+func (w *world) OnData(s *Stream, p []byte, end bool) {
+	e := ""
+	if end {
+		e = " end"
+	}
+	w.add("data %d %d%s", s.ID, len(p), e)
+	if !w.hold {
+		w.c.Credit(s, len(p))
+	}
+}
+
+func (w *world) OnWritable(s *Stream) { w.add("writable %d", s.ID) }
+
+func (w *world) OnEnd(s *Stream, e StreamError) {
+	w.ended[s.ID]++
+	if e.Kind == EndClean {
+		w.add("end %d clean", s.ID)
+		return
+	}
+	l := fmt.Sprintf("end %d reset by %s %v", s.ID, [...]string{"us", "peer", "connection"}[e.Side], e.Code)
+	if w.c.role == Client && !e.MaybeSeen {
+		l += " unseen"
+	}
+	if e.Err != nil {
+		l += ": " + strings.TrimPrefix(e.Err.Error(), "http2: ")
+	}
+	w.add("%s", l)
+}
+
+func (w *world) OnConn(ev ConnEvent) {
+	switch ev.Kind {
+	case EventSettings:
+		w.add("settings")
+	case EventGoAway:
+		w.add("goaway %d %v", ev.LastID, ev.Code)
+	case EventPingAck:
+		w.add("ping ack")
+	case EventStalled:
+		w.add("stalled %d", ev.Stream.ID)
+	case EventClosed:
+		if ev.Err == nil {
+			w.add("closed")
+		} else {
+			w.add("closed: %s", strings.TrimPrefix(ev.Err.Error(), "http2: "))
+		}
+	}
+}
+
+func (w *world) Pending() {}
+
+func (w *world) Flush() {
+	if !w.blocked {
+		n := w.write()
+		w.c.Wrote(w.now, n)
+	}
+}
+
+// peer makes and reads frames with the code of golang.org/x/net.
+type peer struct {
+	in     []byte // not consumed yet
+	got    bytes.Buffer
+	enc    *xhpack.Encoder
+	encBuf bytes.Buffer
+	fr     *http2.Framer
+	skip   int // octets of the preface still to come
+	table  bool
+}
+
+func newPeer() *peer {
+	p := &peer{}
+	p.enc = xhpack.NewEncoder(&p.encBuf)
+	p.fr = http2.NewFramer(nil, &p.got)
+	p.fr.ReadMetaHeaders = xhpack.NewDecoder(4096, nil)
+	p.fr.MaxHeaderListSize = 1 << 20
+	return p
+}
+
+// standard is what "std" stands for in HEADERS; expected lines leave it out.
+var standard = []string{":method=POST", ":scheme=http", ":path=/p", ":authority=a"}
+
+func isStandard(name, value string) bool {
+	for _, s := range standard {
+		if s == name+"="+value {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *peer) block(args []string) []byte {
+	p.encBuf.Reset()
+	for _, a := range args {
+		if a == "std" {
+			for _, f := range standard {
+				i := strings.LastIndexByte(f, '=')
+				p.enc.WriteField(xhpack.HeaderField{Name: f[:i], Value: f[i+1:]})
+			}
+			continue
+		}
+		if hexed, ok := strings.CutPrefix(a, "hex:"); ok {
+			b, _ := hex.DecodeString(hexed)
+			p.encBuf.Write(b)
+			continue
+		}
+		if n, ok := strings.CutPrefix(a, "many:"); ok {
+			k, _ := strconv.Atoi(n)
+			for i := range k {
+				p.enc.WriteField(xhpack.HeaderField{Name: fmt.Sprintf("n%d", i), Value: "v", Sensitive: true})
+			}
+			continue
+		}
+		if n, ok := strings.CutPrefix(a, "big:"); ok {
+			k, _ := strconv.Atoi(n)
+			p.enc.WriteField(xhpack.HeaderField{Name: "big", Value: strings.Repeat("\x7f", k), Sensitive: true})
+			continue
+		}
+		i := strings.Index(a[1:], "=") + 1
+		v, err := strconv.Unquote(`"` + a[i+1:] + `"`)
+		if err != nil {
+			v = a[i+1:]
+		}
+		p.enc.WriteField(xhpack.HeaderField{Name: a[:i], Value: v})
+	}
+	return bytes.Clone(p.encBuf.Bytes())
+}
+
+// frame encodes one frame given as text.
+func (p *peer) frame(t testing.TB, text string) []byte {
+	t.Helper()
+	args := strings.Fields(text)
+	has := func(flag string) bool {
+		for i, a := range args {
+			if a == flag {
+				args = append(args[:i:i], args[i+1:]...)
+				return true
+			}
+		}
+		return false
+	}
+	num := func(i int) uint32 {
+		if i >= len(args) {
+			t.Fatalf("%q: argument missing", text)
+		}
+		n, err := strconv.ParseUint(args[i], 10, 32)
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		return uint32(n)
+	}
+	var buf bytes.Buffer
+	fr := http2.NewFramer(&buf, nil)
+	fr.AllowIllegalWrites = true
+	switch args[0] {
+	case "PREFACE":
+		return []byte(Preface)
+	case "TEXT":
+		s, err := strconv.Unquote(strings.TrimSpace(strings.TrimPrefix(text, "TEXT")))
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		return []byte(s)
+	case "CYCLE": // open and reset
+		return append(p.frame(t, "HEADERS "+args[1]+" std"), p.frame(t, "RST_STREAM "+args[1]+" CANCEL")...)
+	case "OVERFLOW": // open and make us reset
+		return append(p.frame(t, "HEADERS "+args[1]+" std"), p.frame(t, "WINDOW_UPDATE "+args[1]+" 2147483647")...)
+	case "FRAME": // type flags id payload
+		b, err := hex.DecodeString(strings.Join(args[4:], ""))
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		fr.WriteRawFrame(http2.FrameType(num(1)), http2.Flags(num(2)), num(3), b)
+	case "ZEROS": // type flags id length
+		fr.WriteRawFrame(http2.FrameType(num(1)), http2.Flags(num(2)), num(3), make([]byte, num(4)))
+	case "DATA":
+		end := has("end")
+		var pad []byte
+		if len(args) > 3 {
+			pad = make([]byte, num(3))
+		}
+		if pad != nil {
+			fr.WriteDataPadded(num(1), end, make([]byte, num(2)), pad)
+		} else {
+			fr.WriteData(num(1), end, make([]byte, num(2)))
+		}
+	case "HEADERS":
+		hp := http2.HeadersFrameParam{StreamID: num(1), EndStream: has("end"), EndHeaders: !has("part")}
+		rest := args[2:]
+		for len(rest) > 0 {
+			if v, ok := strings.CutPrefix(rest[0], "pad="); ok {
+				n, _ := strconv.Atoi(v)
+				hp.PadLength = uint8(n)
+			} else if v, ok := strings.CutPrefix(rest[0], "dep="); ok {
+				n, _ := strconv.Atoi(v)
+				hp.Priority = http2.PriorityParam{StreamDep: uint32(n), Weight: 1}
+			} else {
+				break
+			}
+			rest = rest[1:]
+		}
+		hp.BlockFragment = p.block(rest)
+		fr.WriteHeaders(hp)
+	case "CONTINUATION":
+		end := !has("part")
+		fr.WriteContinuation(num(1), end, p.block(args[2:]))
+	case "PRIORITY":
+		fr.WritePriority(num(1), http2.PriorityParam{StreamDep: num(2)})
+	case "RST_STREAM":
+		fr.WriteRSTStream(num(1), http2.ErrCode(parseCode(t, args[2])))
+	case "SETTINGS":
+		if has("ack") {
+			fr.WriteSettingsAck()
+			break
+		}
+		var set []http2.Setting
+		for _, a := range args[1:] {
+			k, v, _ := strings.Cut(a, "=")
+			n, _ := strconv.ParseUint(v, 10, 32)
+			set = append(set, http2.Setting{ID: settingByName(t, k), Val: uint32(n)})
+		}
+		fr.WriteSettings(set...)
+	case "PUSH_PROMISE":
+		fr.WritePushPromise(http2.PushPromiseParam{StreamID: num(1), PromiseID: num(2), BlockFragment: p.block(standard), EndHeaders: true})
+	case "PING":
+		ack := has("ack")
+		var data [8]byte
+		if len(args) > 1 {
+			copy(data[:], args[1])
+		}
+		fr.WritePing(ack, data)
+	case "GOAWAY":
+		fr.WriteGoAway(num(1), http2.ErrCode(parseCode(t, args[2])), nil)
+	case "WINDOW_UPDATE":
+		fr.WriteWindowUpdate(num(1), num(2))
+	default:
+		t.Fatalf("unknown frame %q", text)
+	}
+	return buf.Bytes()
+}
+
+var settingNames = map[string]http2.SettingID{
+	"HEADER_TABLE_SIZE": 1, "ENABLE_PUSH": 2, "MAX_CONCURRENT_STREAMS": 3, "INITIAL_WINDOW_SIZE": 4,
+	"MAX_FRAME_SIZE": 5, "MAX_HEADER_LIST_SIZE": 6, "ENABLE_CONNECT_PROTOCOL": 8, "NO_RFC7540_PRIORITIES": 9,
+}
+
+func settingByName(t testing.TB, name string) http2.SettingID {
+	t.Helper()
+	if id, ok := settingNames[name]; ok {
+		return id
+	}
+	n, err := strconv.Atoi(name)
+	if err != nil {
+		t.Fatalf("unknown setting %q", name)
+	}
+	return http2.SettingID(n)
+}
+
+// received reads what we sent.
+func (p *peer) received(t testing.TB) (out []string) {
+	t.Helper()
+	for p.got.Len() > 0 {
+		b := p.got.Bytes()
+		switch {
+		case bytes.HasPrefix(b, []byte(Preface)):
+			p.got.Next(len(Preface))
+			out = append(out, "< PREFACE")
+			continue
+		case bytes.HasPrefix(b, []byte("HTTP/1.1")):
+			line, _, _ := strings.Cut(string(b), "\r\n")
+			out = append(out, "< TEXT "+line)
+			p.got.Reset()
+			return out
+		}
+		if len(b) < frameHeaderLen || len(b) < frameHeaderLen+int(be32(b)>>8) {
+			return out // the rest of a frame comes later
+		}
+		f, err := p.fr.ReadFrame()
+		if err != nil {
+			t.Errorf("we sent a frame that x/net refuses: %v", err)
+			return out
+		}
+		out = append(out, "< "+describe(f))
+	}
+	return out
+}
+
+func describe(f http2.Frame) string {
+	id := f.Header().StreamID
+	end := ""
+	if f.Header().Flags.Has(http2.FlagDataEndStream) {
+		end = " end"
+	}
+	switch f := f.(type) {
+	case *http2.DataFrame:
+		return fmt.Sprintf("DATA %d %d%s", id, len(f.Data()), end)
+	case *http2.MetaHeadersFrame:
+		s := fmt.Sprintf("HEADERS %d%s", id, end)
+		for _, x := range f.Fields {
+			if !isStandard(x.Name, x.Value) {
+				v := x.Value
+				if len(v) > 100 {
+					v = fmt.Sprintf("(%d bytes)", len(v))
+				}
+				s += " " + x.Name + "=" + v
+			}
+		}
+		return s
+	case *http2.RSTStreamFrame:
+		return fmt.Sprintf("RST_STREAM %d %v", id, ErrCode(f.ErrCode))
+	case *http2.SettingsFrame:
+		if f.IsAck() {
+			return "SETTINGS ack"
+		}
+		s := "SETTINGS"
+		f.ForeachSetting(func(x http2.Setting) error {
+			name := x.ID.String()
+			s += fmt.Sprintf(" %s=%d", name, x.Val)
+			return nil
+		})
+		return s
+	case *http2.PingFrame:
+		data := strings.TrimRight(string(f.Data[:]), "\x00")
+		if q := strconv.Quote(data); q != `"`+data+`"` {
+			data = q
+		}
+		if f.IsAck() {
+			return "PING ack " + data
+		}
+		return "PING " + data
+	case *http2.GoAwayFrame:
+		return strings.TrimRight(fmt.Sprintf("GOAWAY %d %v %s", f.LastStreamID, ErrCode(f.ErrCode), f.DebugData()), " ")
+	case *http2.WindowUpdateFrame:
+		return fmt.Sprintf("WINDOW_UPDATE %d %d", id, f.Increment)
+	}
+	return fmt.Sprint(f)
+}
