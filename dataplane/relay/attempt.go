@@ -31,6 +31,7 @@ type Attempt struct {
 	live   bool // the stream was opened and its OnEnd has not come
 	ready  bool // headers may be, or were, sent
 	ended  bool // END_STREAM was sent
+	active bool // counted as an active request of the cluster
 
 	rec   call.Outcome
 	hold  *hpack.Block // response headers kept back; owned
@@ -96,7 +97,7 @@ func (a *Attempt) Stream() *h2.Stream {
 // Ready tells the attempt that its stream was opened on up. It sends the
 // request at once.
 func (a *Attempt) Ready(up *Upstream) {
-	a.conn, a.live, a.ready = up.H, true, true
+	a.conn, a.live, a.ready, a.active = up.H, true, true, true
 	a.count(call.UpstreamRqTotal)
 	a.count(call.UpstreamRqActive)
 	a.x.start(a)
@@ -130,7 +131,8 @@ func (a *Attempt) finish() {
 	if a.host == nil {
 		return
 	}
-	if a.ready {
+	if a.active {
+		a.active = false
 		a.core.Counters.Dec(a.scope(), call.UpstreamRqActive)
 		a.count(call.UpstreamRqCompleted)
 		if n := a.rec.HTTP / 100; n >= 1 && n <= 5 {
@@ -173,7 +175,7 @@ func (x *Exchange) dropAttempt(flag call.Flags) {
 	if a.Queued {
 		x.core.Upstreams.Cancel(a)
 	}
-	if a.host != nil && a.ready {
+	if a.host != nil && a.active {
 		a.count(call.UpstreamRqCancelled)
 		a.count(call.UpstreamRqTxReset)
 	}

@@ -1,0 +1,364 @@
+package worker
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+)
+
+// buildConfig draws hosts, cluster options and the connection manager.
+func (w *world) buildConfig() {
+	w.set = &simSet{w: w}
+	opt := &call.UpstreamOptions{Cluster: call.Scope{Index: 2}, MaxConnections: w.opt.connections, MaxRequests: w.opt.maxRequests}
+	m := &call.Manager{Scope: call.Scope{Index: 1}, Director: w.set, StreamIdleTimeout: 5 * time.Minute}
+	if w.rnd.IntN(2) == 0 {
+		opt.HTTP2.InitialStreamWindowSize = 500 + uint32(w.rnd.IntN(100_000))
+		m.HTTP2.InitialStreamWindowSize = 500 + uint32(w.rnd.IntN(100_000))
+	}
+	if w.rnd.IntN(2) == 0 {
+		opt.HTTP2.InitialConnectionWindowSize = 65535 + uint32(w.rnd.IntN(200_000))
+		m.HTTP2.InitialConnectionWindowSize = 65535 + uint32(w.rnd.IntN(200_000))
+	}
+	if w.rnd.IntN(2) == 0 {
+		m.ForwardedProto, m.GenerateRequestID, m.EnvoyHeaders = true, true, true
+		m.ServerHeader, m.ServerName = call.ServerOverwrite, "sim"
+	}
+	w.chain = NewChain(1, "sim", m)
+	for range w.opt.hosts {
+		w.addHost(opt)
+	}
+}
+
+func (w *world) addHost(opt *call.UpstreamOptions) {
+	w.hosts = append(w.hosts, &simHost{target: &call.Target{Network: "tcp", Address: "host-" + itoa(len(w.hosts)), Options: opt}})
+}
+
+// disturb causes one fault that the world's options allow.
+func (w *world) disturb() {
+	switch w.rnd.IntN(7) {
+	case 0:
+		if l := w.pick(func(l *link) bool { return l.peer != nil && !l.peer.gone && !l.shut }); w.opt.cuts && l != nil && w.rnd.IntN(3) == 0 {
+			w.fault("cut")
+			l.peer.cut(w.rnd.IntN(2) == 0)
+		}
+	case 1:
+		if w.opt.goaways {
+			w.goaway()
+		}
+	case 2, 3:
+		if w.opt.settings {
+			w.changeSettings()
+		}
+	case 4:
+		if w.opt.retire && w.rnd.IntN(3) == 0 {
+			w.fault("retire")
+			h := w.hosts[w.rnd.IntN(len(w.hosts))]
+			w.addHost(h.target.Options)
+			h.retired = true
+			w.g.Sweep()
+		}
+	case 5:
+		if w.opt.drain && w.rnd.IntN(10) == 0 {
+			w.fault("drain")
+			w.g.Drain(func(*Chain) bool { return true }, time.Duration(w.rnd.IntN(int(time.Second))))
+		}
+	case 6:
+		if len(w.clients) < 30 {
+			w.connect()
+		}
+	}
+}
+
+// goaway makes a server say that it has had enough, at its highest stream or
+// at a lower one whose successors it has not begun to answer.
+func (w *world) goaway() {
+	l := w.pick(func(l *link) bool {
+		return l.peer != nil && !l.peer.client && !l.peer.gone && !l.peer.goawaySent && l.peer.highest > 0
+	})
+	if l == nil {
+		return
+	}
+	p := l.peer
+	last := p.highest
+	for i := len(p.order) - 1; i >= 0 && w.rnd.IntN(2) == 0; i-- {
+		s := p.streams[p.order[i]]
+		if s.attempt == nil || s.headSent || s.sendEnd || s.reset || s.attempt.info || s.attempt.ended {
+			break
+		}
+		s.attempt.refused, s.reset = true, true
+		last = max(s.id, 2) - 2
+	}
+	w.fault("goaway")
+	p.goawaySent, p.goawayLast = true, last
+	p.fr.WriteGoAway(last, http2.ErrCodeNo, nil)
+}
+
+func (w *world) changeSettings() {
+	l := w.pick(func(l *link) bool { return l.peer != nil && !l.peer.gone && !l.peer.sawEnd && len(l.peer.initNext) < 3 })
+	if l == nil || w.rnd.IntN(10) != 0 {
+		return
+	}
+	p := l.peer
+	v := int64(w.rnd.IntN(100_000))
+	settings := []http2.Setting{p.windowSetting(v)}
+	if !p.client && w.rnd.IntN(2) == 0 {
+		n := uint32(w.rnd.IntN(10))
+		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1 + n})
+	}
+	w.note("settings", p.l.id, int(v))
+	p.fr.WriteSettings(settings...)
+	p.initNext = append(p.initNext, p.lastInit())
+}
+
+// upstreamFault reports whether something happened that explains a local
+// UNAVAILABLE.
+func (w *world) upstreamFault() bool {
+	for _, f := range []string{"cut", "dial", "goaway", "refused", "drain", "retire"} {
+		if w.faults[f] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// explain says whether a local reply has a reason.
+func (w *world) explain(r *rpc, code, status string) error {
+	bad := func() error {
+		return fmt.Errorf("a local reply (grpc-status %q, status %q) that nothing explains; faults %v", code, status, w.faults)
+	}
+	type answer struct{ code, status string }
+	allowed := map[answer]bool{}
+	allow := func(code, status string) {
+		if r.grpc {
+			allowed[answer{code, ""}] = true
+		} else {
+			allowed[answer{"", status}] = true
+		}
+	}
+	switch r.route {
+	case routeNone:
+		allow("12", "404")
+	case routePanic:
+		allow("13", "500")
+	case routeReply:
+		allow("9", "418")
+	case routeTimeout, routeGRPC:
+		allow("4", "504")
+	}
+	if w.upstreamFault() {
+		allow("14", "503")
+	}
+	if r.mode == modeReset {
+		for _, a := range r.served {
+			if a.reset {
+				allow(map[http2.ErrCode]string{http2.ErrCodeCancel: "1", http2.ErrCodeInternal: "13", http2.ErrCodeRefusedStream: "14",
+					http2.ErrCodeEnhanceYourCalm: "8", http2.ErrCodeNo: "13"}[r.resetCode], "503")
+			}
+		}
+	}
+	got := answer{code, ""}
+	if !r.grpc {
+		got = answer{"", status}
+	}
+	if !allowed[got] {
+		return bad()
+	}
+	return nil
+}
+
+// explainReset says whether an RST_STREAM in the middle of a response has one.
+func (w *world) explainReset(r *rpc, code http2.ErrCode) error {
+	if r.mode == modeReset && r.headers && code == r.resetCode {
+		return nil
+	}
+	if !r.grpc && r.headers && code == http2.ErrCodeInternal && (w.upstreamFault() || r.timeout > 0 || r.mode == modeReset && r.resetCode == http2.ErrCodeNo) {
+		return nil
+	}
+	return fmt.Errorf("RST_STREAM %v that nothing explains; faults %v", code, w.faults)
+}
+
+// checkServed: no request reaches two servers unless the policy says so.
+func (w *world) checkServed(r *rpc) {
+	n := 0
+	for _, a := range r.served {
+		if !a.refused {
+			n++
+		}
+	}
+	limit := 1
+	if r.route == routeRetry {
+		limit = 3
+	}
+	if n > limit {
+		w.fatalf("%v: processed by %d servers", r, n)
+	}
+}
+
+// checkStep holds after every step.
+func (w *world) checkStep() {
+	held := int64(0)
+	for k := w.wk.socks.next; k != &w.wk.socks; k = k.next {
+		c := k.conn
+		if k.down && !c.Established() || c.Dead() {
+			continue
+		}
+		cfg := w.wk.clientConfig(w.hosts[0].target.Options)
+		if k.down {
+			cfg = w.wk.chains[w.chain].cfg
+		}
+		withheld := max(0, c.HeldBytes()-cfg.HoldLimit)
+		if c.FreeWindow()+withheld != cfg.ConnWindow {
+			w.fatalf("link %d: recvWin + unacked = %d, withheld = %d, Wc = %d", k.impl.(*link).id, c.FreeWindow(), withheld, cfg.ConnWindow)
+		}
+		held += c.HeldBytes()
+	}
+	if q := w.wk.core.Queued(); q < 0 {
+		w.fatalf("queued = %d", q)
+	}
+	if len(w.wk.dirty) != 0 {
+		w.fatalf("%d dirty socks after a batch", len(w.wk.dirty))
+	}
+	if w.steps%64 == 0 {
+		// Room of every connection, partial frames, and what is queued.
+		limit := 2*int(w.wk.core.Queued()) + 160<<10*(w.wk.nsocks+1) + 16<<10*(w.wk.core.Live()+1)
+		if n := w.wk.pool.LiveBytes(); n > limit {
+			w.fatalf("%d bytes of chunks, formula %d", n, limit)
+		}
+	}
+}
+
+// checkRest: nothing is under way, so nothing may be left of it.
+func (w *world) checkRest() {
+	c := &w.wk.core
+	if c.Live() != 0 || c.Attempts() != 0 || c.Queued() != 0 {
+		w.fatalf("at rest: %d exchanges, %d attempts, %d bytes queued", c.Live(), c.Attempts(), c.Queued())
+	}
+	for _, p := range w.wk.order {
+		if p.pending != 0 || p.head != nil {
+			w.fatalf("at rest: %d attempts wait", p.pending)
+		}
+	}
+	if n := w.wk.inbox.n.Load(); n != 0 {
+		w.fatalf("at rest: %d messages", n)
+	}
+	timers := 0
+	for k := w.wk.socks.next; k != &w.wk.socks; k = k.next {
+		if k.conn.Streams() != 0 || k.conn.HeldBytes() != 0 {
+			w.fatalf("at rest: link %d has %d streams, %d bytes held", k.impl.(*link).id, k.conn.Streams(), k.conn.HeldBytes())
+		}
+		if k.tick.Active() {
+			timers++
+		}
+		if k.closing.Active() {
+			timers++
+		}
+	}
+	if n := c.Wheel.Len(); n != timers {
+		w.fatalf("at rest: %d timers, %d of them of connections", n, timers)
+	}
+	picks := 0
+	for _, r := range w.rpcs {
+		picks += r.picks
+		w.checkServed(r)
+		if !r.done {
+			w.fatalf("not ended: %v", r)
+		}
+		if r.directed > 0 && r.records != 1 {
+			w.fatalf("%v: recorded %d times", r, r.records)
+		}
+	}
+	if picks != w.doneCount {
+		w.fatalf("%d picks, %d dones", picks, w.doneCount)
+	}
+}
+
+// checkEmpty: everything is closed, so nothing is left at all.
+func (w *world) checkEmpty() {
+	if n := w.wk.pool.Live(); n != 0 {
+		w.fatalf("%d chunks were not given back", n)
+	}
+	if n := w.wk.core.Wheel.Len(); n != 0 {
+		w.fatalf("%d timers left", n)
+	}
+	if w.wk.nsocks != 0 || w.wk.downs != 0 || len(w.wk.chains) != 0 {
+		w.fatalf("%d socks, %d downstream, %d chains", w.wk.nsocks, w.wk.downs, len(w.wk.chains))
+	}
+	for i, l := range w.links {
+		if !l.shut {
+			w.fatalf("link %d was not shut down", i)
+		}
+	}
+	cs := w.wk.core.Counters
+	for scope, gauges := range map[int][]call.Counter{1: {call.DownstreamCxActive, call.DownstreamRqActive}, 2: {call.UpstreamCxActive, call.UpstreamRqActive, call.UpstreamRqPendingActive}} {
+		if scope >= len(cs) || cs[scope] == nil {
+			continue
+		}
+		for _, g := range gauges {
+			if n := cs[scope][g]; n != 0 {
+				w.fatalf("gauge %d of scope %d is %d", g, scope, int64(n))
+			}
+		}
+	}
+}
+
+// runWorld runs one world and returns its trace hash, and how it failed.
+func runWorld(t *testing.T, seed uint64) (hash uint64, failure string) {
+	w := newWorld(t, seed)
+	failure = w.run()
+	return w.hash.Sum64(), failure
+}
+
+// TestSimulation runs random worlds; -simworlds says how many. A failing seed
+// is replayed with -simseed.
+func TestSimulation(t *testing.T) {
+	if *simSeed != 0 {
+		if _, failure := runWorld(t, *simSeed); failure != "" {
+			t.Fatalf("seed %d: %s", *simSeed, failure)
+		}
+		return
+	}
+	bad := 0
+	for seed := uint64(1); seed <= uint64(*simWorlds); seed++ {
+		if _, failure := runWorld(t, seed); failure != "" {
+			t.Errorf("world failed: %s\nreplay: go test ./dataplane/worker -run 'TestSimulation$' -simseed=%d", failure, seed)
+			if bad++; bad == 5 {
+				t.Fatal("enough")
+			}
+		}
+	}
+}
+
+// TestSimulationReplays: one seed has one trace, in this process and in another.
+func TestSimulationReplays(t *testing.T) {
+	const seeds = 5
+	var sums []string
+	for seed := uint64(1); seed <= seeds; seed++ {
+		a, _ := runWorld(t, seed)
+		b, _ := runWorld(t, seed)
+		if a != b {
+			t.Fatalf("seed %d: trace %x, then %x", seed, a, b)
+		}
+		sums = append(sums, fmt.Sprintf("%x", a))
+	}
+	line := "trace " + strings.Join(sums, " ")
+	if os.Getenv("SIM_REPLAY") != "" {
+		fmt.Println(line)
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestSimulationReplays$")
+	cmd.Env = append(os.Environ(), "SIM_REPLAY=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), line) {
+		t.Fatalf("another process: %s, want %s", out, line)
+	}
+}
