@@ -51,7 +51,7 @@ func run(o *options) error {
 		return printBootstrap(os.Stdout, bs)
 	}
 	if o.mode == "validate" {
-		if err := xdsconfig.Validate(bs); err != nil {
+		if err := xdsconfig.Check(bs, o.sources.Options.AllowUnknownStaticFields); err != nil {
 			return err
 		}
 		fmt.Println("configuration OK")
@@ -66,7 +66,8 @@ func run(o *options) error {
 		return err
 	}
 	mgr, err := xdsconfig.Attach(ctx, srv, bs, xdsconfig.Options{
-		Logger: log, Registry: reg, RefuseUnknownDynamicFields: o.refuseUnknownDynamic,
+		Logger: log, Registry: reg,
+		AllowUnknownStaticFields: o.sources.Options.AllowUnknownStaticFields, RefuseUnknownDynamicFields: o.refuseUnknownDynamic,
 	})
 	if err != nil {
 		return errors.Join(err, shutdown(srv, 0))

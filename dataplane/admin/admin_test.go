@@ -10,22 +10,23 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/cluster"
 	"github.com/sluice-proxy/sluice/dataplane/telemetry"
+	"github.com/sluice-proxy/sluice/dataplane/xdsconfig"
 )
 
 // config is a Config with two clusters.
 type config struct {
 	t     *testing.T
-	ready bool
+	ready chan struct{}
 }
 
-func (c *config) Ready() bool { return c.ready }
+func (c *config) Ready() <-chan struct{} { return c.ready }
 
-func (c *config) Dump(endpoints bool) []proto.Message {
+func (c *config) Dump() *xdsconfig.Dump {
 	d := &adminv3.ClustersConfigDump{VersionInfo: "7"}
 	for _, n := range []string{"web", "db"} {
 		a, err := anypb.New(&clusterv3.Cluster{Name: n})
@@ -34,27 +35,26 @@ func (c *config) Dump(endpoints bool) []proto.Message {
 		}
 		d.DynamicActiveClusters = append(d.DynamicActiveClusters, &adminv3.ClustersConfigDump_DynamicCluster{Cluster: a})
 	}
-	out := []proto.Message{d}
-	if endpoints {
-		out = append(out, &adminv3.EndpointsConfigDump{})
+	return &xdsconfig.Dump{
+		Bootstrap: &adminv3.BootstrapConfigDump{}, Clusters: d, Listeners: &adminv3.ListenersConfigDump{},
+		Routes: &adminv3.RoutesConfigDump{}, Endpoints: &adminv3.EndpointsConfigDump{},
 	}
-	return out
 }
 
-func (c *config) Clusters() *adminv3.Clusters {
-	return &adminv3.Clusters{ClusterStatuses: []*adminv3.ClusterStatus{{
-		Name: "web", AddedViaApi: true,
-		HostStatuses: []*adminv3.HostStatus{{
-			Address:      protoAddress("10.0.0.1:80"),
-			Weight:       3,
-			HealthStatus: &adminv3.HostHealthStatus{EdsHealthStatus: corev3.HealthStatus_DRAINING},
-		}},
-	}}}
+func (c *config) Status() xdsconfig.Status {
+	return xdsconfig.Status{Clusters: []xdsconfig.ClusterStatus{
+		{Unit: xdsconfig.Unit{Name: "warming"}},
+		{
+			Unit:    xdsconfig.Unit{Name: "web", Serving: true},
+			Hosts:   []cluster.HostStatus{{Address: "10.0.0.1:80", Weight: 3, Health: cluster.HealthDraining}},
+			Default: cluster.DefaultThresholds(),
+		},
+	}}
 }
 
 // TestPages asks each path and looks for what it must say.
 func TestPages(t *testing.T) {
-	cfg := &config{t: t}
+	cfg := &config{t: t, ready: make(chan struct{})}
 	reg := telemetry.NewRegistry()
 	reg.Counter("cluster_manager.cds.update_success").Add(2)
 	reg.Counter("listener_manager.lds.update_success")
@@ -82,7 +82,7 @@ func TestPages(t *testing.T) {
 		has, hasNot  string
 	}{
 		{"GET", "/ready", nil, 503, "INITIALIZING", ""},
-		{"GET", "/ready", func() { cfg.ready = true }, 200, "LIVE", ""},
+		{"GET", "/ready", func() { close(cfg.ready) }, 200, "LIVE", ""},
 		{"GET", "/server_info", nil, 200, `"n-1"`, ""},
 		{"GET", "/stats", nil, 200, "cluster.web.upstream_rq_total: 9\n", ""},
 		{"GET", "/stats?usedonly", nil, 200, "cluster_manager.cds.update_success: 2\n", "lds"},
@@ -93,6 +93,8 @@ func TestPages(t *testing.T) {
 		{"GET", "/stats/prometheus", nil, 200, `envoy_cluster_upstream_rq_total{envoy_cluster_name="web"} 9`, ""},
 		{"GET", "/listeners", nil, 200, "in::127.0.0.1:80\nin::/run/in.sock\n", ""},
 		{"GET", "/listeners?format=json", nil, 200, `"port_value":80`, ""},
+		{"GET", "/clusters", nil, 200, "web::default_priority::max_retries::3\n", "warming"},
+		{"GET", "/clusters?format=json", nil, 200, `"eds_health_status":"DRAINING"`, ""},
 		{"GET", "/clusters", nil, 200, "web::10.0.0.1:80::health_flags::draining\nweb::10.0.0.1:80::weight::3\n", ""},
 		{"GET", "/config_dump", nil, 200, `"web"`, "EndpointsConfigDump"},
 		{"GET", "/config_dump?include_eds", nil, 200, "EndpointsConfigDump", ""},
@@ -109,7 +111,7 @@ func TestPages(t *testing.T) {
 		{"POST", "/drain_listeners?graceful", nil, 200, "OK", ""},
 		{"POST", "/quitquitquit", nil, 200, "OK", ""},
 	}
-	squeeze := strings.NewReplacer(`": `, `":`, `":  `, `":`)
+	squeeze := strings.NewReplacer(`": `, `":`)
 	for _, s := range steps {
 		if s.before != nil {
 			s.before()

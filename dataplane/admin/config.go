@@ -8,20 +8,24 @@ import (
 	"strings"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/sluice-proxy/sluice/dataplane/cluster"
+	"github.com/sluice-proxy/sluice/dataplane/xdsconfig"
 )
 
 // Config is the configuration as the interface shows it: *xdsconfig.Manager.
 type Config interface {
-	// Ready reports that the first configuration is served.
-	Ready() bool
-	// Dump returns Envoy's dump messages (ListenersConfigDump and so on),
-	// endpoints among them only if asked for.
-	Dump(endpoints bool) []proto.Message
-	// Clusters returns the clusters with their hosts.
-	Clusters() *adminv3.Clusters
+	// Ready is closed when the first configuration is served.
+	Ready() <-chan struct{}
+	// Dump returns the configuration as it was received.
+	Dump() *xdsconfig.Dump
+	// Status returns the clusters with their hosts, among others.
+	Status() xdsconfig.Status
 }
 
 func (h *Handler) configDump(w http.ResponseWriter, r *http.Request) {
@@ -41,12 +45,12 @@ func (h *Handler) configDump(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	var parts []proto.Message
-	if h.o.Bootstrap != nil {
-		parts = append(parts, &adminv3.BootstrapConfigDump{Bootstrap: h.o.Bootstrap})
-	}
 	if h.o.Config != nil {
-		_, eds := q["include_eds"]
-		parts = append(parts, h.o.Config.Dump(eds)...)
+		d := h.o.Config.Dump()
+		parts = append(parts, d.Bootstrap, d.Clusters, d.Listeners, d.Routes)
+		if q.Has("include_eds") {
+			parts = append(parts, d.Endpoints)
+		}
 	}
 	out := &adminv3.ConfigDump{}
 	for _, p := range parts {
@@ -121,7 +125,11 @@ func matchAny(names *regexp.Regexp, a *anypb.Any) bool {
 func (h *Handler) clusters(w http.ResponseWriter, r *http.Request) {
 	cls := &adminv3.Clusters{}
 	if h.o.Config != nil {
-		cls = h.o.Config.Clusters()
+		for _, c := range h.o.Config.Status().Clusters {
+			if c.Serving {
+				cls.ClusterStatuses = append(cls.ClusterStatuses, clusterStatus(c))
+			}
+		}
 	}
 	if r.URL.Query().Get("format") == "json" {
 		writeProto(w, cls)
@@ -156,6 +164,43 @@ func (h *Handler) clusters(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	text(w, b.String())
+}
+
+// clusterStatus is Envoy's message for a cluster.
+func clusterStatus(c xdsconfig.ClusterStatus) *adminv3.ClusterStatus {
+	out := &adminv3.ClusterStatus{
+		Name: c.Name, AddedViaApi: !c.Static,
+		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{
+			thresholds(corev3.RoutingPriority_DEFAULT, c.Default), thresholds(corev3.RoutingPriority_HIGH, c.High),
+		}},
+	}
+	for _, hs := range c.Hosts {
+		stat := func(name string, v uint64, kind adminv3.SimpleMetric_Type) *adminv3.SimpleMetric {
+			return &adminv3.SimpleMetric{Name: name, Value: v, Type: kind}
+		}
+		out.HostStatuses = append(out.HostStatuses, &adminv3.HostStatus{
+			Address: protoAddress(hs.Address), Hostname: hs.Hostname, Weight: hs.Weight, Priority: hs.Priority,
+			Locality:     &corev3.Locality{Region: hs.Region, Zone: hs.Zone, SubZone: hs.SubZone},
+			HealthStatus: &adminv3.HostHealthStatus{EdsHealthStatus: corev3.HealthStatus(hs.Health)},
+			Stats: []*adminv3.SimpleMetric{
+				stat("cx_connect_fail", hs.ConnectErrors, adminv3.SimpleMetric_COUNTER),
+				stat("rq_active", uint64(max(hs.Active, 0)), adminv3.SimpleMetric_GAUGE),
+				stat("rq_error", hs.Errors, adminv3.SimpleMetric_COUNTER),
+				stat("rq_total", hs.Total, adminv3.SimpleMetric_COUNTER),
+			},
+		})
+	}
+	return out
+}
+
+func thresholds(p corev3.RoutingPriority, t cluster.Thresholds) *clusterv3.CircuitBreakers_Thresholds {
+	return &clusterv3.CircuitBreakers_Thresholds{
+		Priority:           p,
+		MaxConnections:     wrapperspb.UInt32(t.MaxConnections),
+		MaxPendingRequests: wrapperspb.UInt32(t.MaxPending),
+		MaxRequests:        wrapperspb.UInt32(t.MaxRequests),
+		MaxRetries:         wrapperspb.UInt32(t.MaxRetries),
+	}
 }
 
 // protoAddress turns host:port or a socket's path into Envoy's message.

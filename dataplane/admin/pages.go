@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -21,10 +22,15 @@ func (h *Handler) state() adminv3.ServerInfo_State {
 	switch {
 	case h.failed.Load() || h.drains.Load():
 		return adminv3.ServerInfo_DRAINING
-	case h.o.Config != nil && !h.o.Config.Ready():
+	case h.o.Config == nil:
+		return adminv3.ServerInfo_LIVE
+	}
+	select {
+	case <-h.o.Config.Ready():
+		return adminv3.ServerInfo_LIVE
+	default:
 		return adminv3.ServerInfo_INITIALIZING
 	}
-	return adminv3.ServerInfo_LIVE
 }
 
 func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {
@@ -47,15 +53,21 @@ func (h *Handler) serverInfo(w http.ResponseWriter, _ *http.Request) {
 	writeProto(w, info)
 }
 
-// writeProto writes m as Envoy does: snake_case JSON, indented, with defaults.
+// writeProto writes m as Envoy does: JSON with the names of the API, indented.
 func writeProto(w http.ResponseWriter, m proto.Message) {
-	b, err := protojson.MarshalOptions{UseProtoNames: true, Multiline: true, Indent: " ", EmitDefaultValues: false}.Marshal(m)
+	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, b, "", " "); err != nil { // protojson's own spacing is random
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	out.WriteByte('\n')
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(append(b, '\n')) // the client may be gone
+	_, _ = w.Write(out.Bytes()) // the client may be gone
 }
 
 // collect returns the stats that the query asks for.
