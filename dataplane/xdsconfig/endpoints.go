@@ -80,7 +80,7 @@ func (a *at) endpoint(m *endpointv3.LbEndpoint, names bool) (cluster.Endpoint, b
 		Hostname: m.GetEndpoint().GetHostname(),
 		Health:   health(m.GetHealthStatus()),
 		Weight:   m.GetLoadBalancingWeight().GetValue(),
-		Metadata: metadata(m.GetMetadata()),
+		Metadata: endpointMetadata(m.GetMetadata()),
 	}, true
 }
 
@@ -92,7 +92,7 @@ func health(s corev3.HealthStatus) cluster.Health {
 	return cluster.Health(s)
 }
 
-func metadata(m *corev3.Metadata) cluster.Metadata {
+func endpointMetadata(m *corev3.Metadata) cluster.Metadata {
 	if len(m.GetFilterMetadata()) == 0 {
 		return nil
 	}

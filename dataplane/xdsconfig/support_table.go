@@ -180,53 +180,64 @@ var judgements = []judgement{
 	}},
 }
 
-// support is judgements, made ready for walking messages.
-type support struct {
-	verdicts map[protoreflect.FullName]messageSupport
-	// worth has the messages that have verdicts or contain messages that have:
-	// the only ones to walk into.
-	worth map[protoreflect.FullName]bool
+// fieldSupport is a field that is worth looking at when a message is walked:
+// it is ignored or refused, or has such fields below it.
+type fieldSupport struct {
+	field   protoreflect.FieldDescriptor
+	verdict verdict
 }
 
-var supportTable = sync.OnceValue(func() *support {
-	s := &support{make(map[protoreflect.FullName]messageSupport), make(map[protoreflect.FullName]bool)}
+// supportTable has the fields worth looking at by message.
+var supportTable = sync.OnceValue(func() map[protoreflect.FullName][]fieldSupport {
+	b := supportBuilder{
+		verdicts: make(map[protoreflect.FullName]map[protoreflect.Name]verdict),
+		table:    make(map[protoreflect.FullName][]fieldSupport),
+	}
 	for _, j := range judgements {
-		md := j.message.ProtoReflect().Descriptor()
-		ms := make(messageSupport)
+		vs := make(map[protoreflect.Name]verdict)
 		for v, names := range map[verdict]string{honoured: j.fields.honoured, inert: j.fields.inert, ignored: j.fields.ignored, refused: j.fields.refused} {
 			for name := range strings.FieldsSeq(names) {
-				// A name that is no field is found by the tests.
-				if fd := md.Fields().ByName(protoreflect.Name(name)); fd != nil {
-					ms[fd.Number()] = v
-				}
+				vs[protoreflect.Name(name)] = v
 			}
 		}
-		s.verdicts[md.FullName()] = ms
+		b.verdicts[j.message.ProtoReflect().Descriptor().FullName()] = vs
 	}
-	seen := make(map[protoreflect.FullName]bool)
 	for _, j := range judgements {
-		s.visit(j.message.ProtoReflect().Descriptor(), seen)
+		b.visit(j.message.ProtoReflect().Descriptor())
 	}
-	return s
+	return b.table
 })
 
-// visit fills worth for md and what it contains.
-func (s *support) visit(md protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) bool {
+type supportBuilder struct {
+	verdicts map[protoreflect.FullName]map[protoreflect.Name]verdict
+	table    map[protoreflect.FullName][]fieldSupport // nil while a message is being visited
+}
+
+// visit fills in the table for md and what it contains, and reports whether
+// there is anything to look at.
+func (b *supportBuilder) visit(md protoreflect.MessageDescriptor) bool {
 	name := md.FullName()
-	if seen[name] {
-		return s.worth[name]
+	if list, ok := b.table[name]; ok {
+		return len(list) > 0
 	}
-	seen[name] = true
-	_, found := s.verdicts[name]
+	b.table[name] = nil
+	var list []fieldSupport
 	for i := range md.Fields().Len() {
 		fd := md.Fields().Get(i)
-		if fd.IsMap() {
-			fd = fd.MapValue()
+		v := b.verdicts[name][fd.Name()]
+		if v == honoured {
+			sub := fd.Message()
+			if fd.IsMap() {
+				sub = fd.MapValue().Message()
+			}
+			if sub == nil || !b.visit(sub) {
+				continue
+			}
 		}
-		if sub := fd.Message(); sub != nil && s.visit(sub, seen) {
-			found = true
+		if v != inert {
+			list = append(list, fieldSupport{fd, v})
 		}
 	}
-	s.worth[name] = found
-	return found
+	b.table[name] = list
+	return len(list) > 0
 }

@@ -74,8 +74,12 @@ func (a *at) known(m protoreflect.Message) {
 	if len(m.GetUnknown()) > 0 {
 		a.errorf("%s has unknown fields", m.Descriptor().FullName())
 	}
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		name := string(fd.Name())
+	for i := range m.Descriptor().Fields().Len() { // in their order, which Message.Range does not keep
+		fd := m.Descriptor().Fields().Get(i)
+		if !m.Has(fd) {
+			continue
+		}
+		name, v := string(fd.Name()), m.Get(fd)
 		switch {
 		case fd.IsMap():
 			if fd.MapValue().Message() != nil {
@@ -91,6 +95,5 @@ func (a *at) known(m protoreflect.Message) {
 		default:
 			a.field(name).known(v.Message())
 		}
-		return true
-	})
+	}
 }

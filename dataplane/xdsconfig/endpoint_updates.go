@@ -1,0 +1,124 @@
+package xdsconfig
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/cluster"
+)
+
+// endpointState is a ClusterLoadAssignment by name. Several clusters may use
+// one.
+type endpointState struct {
+	users   map[*clusterUnit]bool
+	res     *resource[*cluster.Assignment] // last good version; nil: none yet
+	version string
+	updated time.Time
+	failure *failure
+	// lapsed: for a time nobody was subscribed, so res may be old. It serves
+	// only if no other comes in time.
+	lapsed bool
+}
+
+func (es *endpointState) used() bool { return len(es.users) > 0 }
+
+// maxLapsed bounds the assignments kept for clusters that may come back.
+const maxLapsed = 256
+
+// applyEndpoints takes in an EDS response. What is missing in it has not
+// changed.
+func (m *Manager) applyEndpoints(b *batch[*cluster.Assignment]) {
+	for _, res := range b.resources {
+		es := m.endpoints[res.name]
+		if es == nil || !es.used() {
+			continue // no cluster wants it any more
+		}
+		if res.err != nil {
+			es.failure = &failure{res.content, b.response.Version, time.Now(), res.err}
+			m.log.Warn("endpoints refused, the last good version stays", "endpoint", res.name, "version", b.response.Version, "reason", res.err)
+			continue
+		}
+		es.failure = nil
+		es.version = b.response.Version
+		if es.res == nil || es.res.print != res.print {
+			es.updated = time.Now()
+		}
+		changed := es.res != res || es.lapsed
+		es.res, es.lapsed = res, false
+		if !changed {
+			continue
+		}
+		for u := range es.users {
+			m.setEndpoints(u, res.value)
+		}
+	}
+	m.applied(b.response, b.fault())
+}
+
+// setEndpoints gives u its endpoints, whether it warms for them or serves.
+func (m *Manager) setEndpoints(u *clusterUnit, a *cluster.Assignment) {
+	if u.cl.Update(a) {
+		m.dirty.sweep = true
+	}
+	m.clusterWarm(u)
+}
+
+// useEndpoints makes u a user of its EDS resource. If that is known and up to
+// date u need not wait: a control plane does not send again what it has sent.
+func (m *Manager) useEndpoints(u *clusterUnit, src EndpointSource) {
+	es := m.endpoints[src.Name]
+	if es == nil {
+		es = &endpointState{users: map[*clusterUnit]bool{}}
+		m.endpoints[src.Name] = es
+	}
+	if i := slices.Index(m.lapsed, src.Name); i >= 0 {
+		m.lapsed = slices.Delete(m.lapsed, i, i+1)
+	}
+	es.users[u] = true
+	m.dirty.endpoints = true
+	if es.res != nil && !es.lapsed {
+		u.cl.Update(es.res.value)
+		return
+	}
+	u.waits = fmt.Sprintf("endpoints %q", src.Name)
+	if src.FetchTimeout > 0 {
+		u.timer = m.later(src.FetchTimeout, func() { m.endpointsTimeout(u, es) })
+	}
+}
+
+// endpointsTimeout ends the wait of u: with what is known from before, or with
+// no endpoints.
+func (m *Manager) endpointsTimeout(u *clusterUnit, es *endpointState) {
+	if u.state.warming != u {
+		return
+	}
+	m.log.Warn("cluster no longer waits", "cluster", u.state.name, "reason", u.waits)
+	m.stats.fetchTimeout.Add(1)
+	if es.res != nil {
+		m.setEndpoints(u, es.res.value)
+		return
+	}
+	m.clusterWarm(u)
+}
+
+// releaseEndpoints ends u's use of its EDS resource. The last assignment is
+// kept for a while, should the cluster be made again.
+func (m *Manager) releaseEndpoints(u *clusterUnit) {
+	name := u.res.value.EDS.Name
+	es := m.endpoints[name]
+	delete(es.users, u)
+	if es.used() {
+		return
+	}
+	m.dirty.endpoints = true
+	if es.res == nil {
+		delete(m.endpoints, name)
+		return
+	}
+	es.lapsed = true
+	if m.lapsed = append(m.lapsed, name); len(m.lapsed) > maxLapsed {
+		delete(m.endpoints, m.lapsed[0])
+		m.lapsed = slices.Delete(m.lapsed, 0, 1)
+	}
+}

@@ -1,0 +1,122 @@
+package xdsconfig
+
+import (
+	"time"
+
+	"github.com/sluice-proxy/sluice/xdsclient"
+)
+
+// stage is how far the start has come. Envoy's order: the bootstrap's clusters,
+// the clusters of CDS with their endpoints, then listeners, which open last
+// ("Initialization" in Envoy's documentation).
+type stage uint8
+
+const (
+	stageStatic    stage = iota // the bootstrap's clusters warm that need no control plane
+	stageClusters               // the first CDS response is awaited, and its clusters warm
+	stageListeners              // the first LDS response is awaited, and the first listeners warm
+	stageLive
+)
+
+var stageNames = [...]string{"waiting for the bootstrap's clusters", "waiting for the first clusters", "waiting for the first listeners", "live"}
+
+func (s stage) String() string { return stageNames[s] }
+
+// source is where the resources of a wildcard type come from.
+type source struct {
+	configured bool
+	timeout    time.Duration // initial_fetch_timeout; 0: wait for ever
+}
+
+// sources are dynamic_resources.cds_config and lds_config.
+type sources struct{ clusters, listeners source }
+
+// advance goes to the next stage when nothing holds up the present one.
+func (m *Manager) advance() {
+	for {
+		switch m.stage {
+		case stageStatic:
+			for _, cs := range m.clusters {
+				if cs.static && cs.active == nil && cs.warming.res.value.EDS == nil {
+					return
+				}
+			}
+			m.enter(stageClusters)
+			m.startClient()
+			for name := range m.clusters {
+				m.first[name] = true
+			}
+			m.await(xdsclient.ClusterType, m.sources.clusters)
+		case stageClusters:
+			if !m.answered {
+				return
+			}
+			for name := range m.first {
+				if cs := m.clusters[name]; cs != nil && cs.active == nil && cs.warming != nil {
+					return
+				}
+			}
+			m.enter(stageListeners)
+			for name, ls := range m.listeners { // of the bootstrap
+				m.first[name] = true
+				if ls.warming != nil {
+					m.listenerWarm(ls.warming)
+				}
+			}
+			m.await(xdsclient.ListenerType, m.sources.listeners)
+		case stageListeners:
+			if !m.answered {
+				return
+			}
+			for name := range m.first {
+				if ls := m.listeners[name]; ls != nil && ls.active == nil && ls.warming != nil {
+					return
+				}
+			}
+			m.enter(stageLive)
+			close(m.ready)
+		case stageLive:
+			return
+		}
+	}
+}
+
+func (m *Manager) enter(s stage) {
+	m.stage = s
+	m.first = map[string]bool{}
+	m.answered = false
+	if m.deadline != nil {
+		m.deadline.Stop()
+		m.deadline = nil
+	}
+	m.log.Info("initialisation", "stage", s.String(), "after", time.Since(m.started))
+}
+
+// await asks for a wildcard type and waits for its first response, but not for
+// ever.
+func (m *Manager) await(typeURL string, src source) {
+	if !src.configured {
+		m.answered = true
+		return
+	}
+	m.client.Subscribe(typeURL, xdsclient.Subscription{Wildcard: true})
+	if src.timeout == 0 {
+		return
+	}
+	s := m.stage
+	m.deadline = m.later(src.timeout, func() {
+		if m.stage == s && !m.answered {
+			m.log.Warn("initialisation no longer waits", "reason", s.String())
+			m.stats.fetchTimeout.Add(1)
+			m.answered = true
+		}
+	})
+}
+
+// startClient opens the stream to the control plane.
+func (m *Manager) startClient() {
+	if m.client == nil {
+		return
+	}
+	m.running.Go(func() { _ = m.client.Run(m.ctx) }) // its error is m.ctx's
+}

@@ -1,0 +1,132 @@
+package xdsconfig
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/cluster"
+	"github.com/sluice-proxy/sluice/xdsclient"
+)
+
+// Status is the state of a manager, for people and for the admin interface.
+type Status struct {
+	Stage     string // of the initialisation; "live" when that is over
+	Ready     bool
+	Clusters  []ClusterStatus  // by name
+	Listeners []ListenerStatus // by name
+	Routes    []RouteStatus    // of RDS, by name
+	XDS       *xdsclient.Status
+}
+
+// Unit is what clusters, listeners and routes have in common.
+type Unit struct {
+	Name    string
+	Static  bool
+	Version string    // of the control plane; of what serves, if anything does
+	Updated time.Time // when it last changed
+	Serving bool
+	// Warming says what the next version waits for; empty if there is none.
+	Warming string
+	// Refused is why the newest version was refused; empty if it was not.
+	Refused string
+}
+
+// ClusterStatus is the state of one cluster.
+type ClusterStatus struct {
+	Unit
+	Hosts         []cluster.HostStatus
+	Levels        []cluster.LevelStatus
+	Counts        cluster.Counts
+	Default, High cluster.Thresholds
+}
+
+// ListenerStatus is the state of one listener.
+type ListenerStatus struct {
+	Unit
+	Routes []string // RouteConfigurations by RDS
+}
+
+// RouteStatus is the state of one RouteConfiguration by RDS.
+type RouteStatus struct {
+	Unit
+	Listeners []string
+}
+
+// Status returns the present state.
+func (m *Manager) Status() Status {
+	var s Status
+	m.do(func() {
+		s.Stage, s.Ready = m.stage.String(), m.stage == stageLive
+		for _, cs := range m.clusters {
+			s.Clusters = append(s.Clusters, cs.status())
+		}
+		for _, ls := range m.listeners {
+			s.Listeners = append(s.Listeners, m.listenerStatus(ls))
+		}
+		for name, rs := range m.routes {
+			s.Routes = append(s.Routes, rs.status(name))
+		}
+	})
+	slices.SortFunc(s.Clusters, func(a, b ClusterStatus) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(s.Listeners, func(a, b ListenerStatus) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(s.Routes, func(a, b RouteStatus) int { return cmp.Compare(a.Name, b.Name) })
+	if m.client != nil {
+		x := m.client.Status()
+		s.XDS = &x
+	}
+	return s
+}
+
+// reason is why the newest version was refused.
+func (f *failure) reason() string {
+	if f == nil {
+		return ""
+	}
+	return f.err.Error()
+}
+
+func (cs *clusterState) status() ClusterStatus {
+	out := ClusterStatus{Unit: Unit{Name: cs.name, Static: cs.static, Refused: cs.failure.reason()}}
+	if u := cs.warming; u != nil {
+		out.Warming, out.Version, out.Updated = u.waits, u.version, u.updated
+	}
+	if u := cs.active; u != nil {
+		out.Serving, out.Version, out.Updated = true, u.version, u.updated
+		out.Hosts, out.Levels, out.Counts = u.cl.Hosts(), u.cl.Levels(), u.cl.Counts()
+		out.Default, out.High = u.cl.Thresholds()
+	}
+	return out
+}
+
+func (m *Manager) listenerStatus(ls *listenerState) ListenerStatus {
+	out := ListenerStatus{Unit: Unit{Name: ls.name, Static: ls.static, Refused: ls.failure.reason()}}
+	show := func(u *listenerUnit) {
+		out.Version, out.Updated, out.Routes = u.version, u.updated, nil
+		for _, src := range u.res.value.Routes {
+			out.Routes = append(out.Routes, src.Name)
+		}
+	}
+	if u := ls.warming; u != nil {
+		show(u)
+		out.Warming = m.listenerWaits(u)
+	}
+	if u := ls.active; u != nil {
+		show(u)
+		out.Serving = true
+	}
+	return out
+}
+
+func (rs *routeState) status(name string) RouteStatus {
+	out := RouteStatus{Unit: Unit{Name: name, Version: rs.version, Updated: rs.updated, Serving: rs.res != nil, Refused: rs.failure.reason()}}
+	if rs.res == nil {
+		out.Warming = "the control plane's answer"
+	}
+	for u := range rs.users {
+		out.Listeners = append(out.Listeners, u.state.name)
+	}
+	slices.Sort(out.Listeners)
+	out.Listeners = slices.Compact(out.Listeners)
+	return out
+}
