@@ -59,7 +59,9 @@ func Attach(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o Opt
 		o.ReadFile = os.ReadFile
 	}
 	m := newManager(ctx, server, bs, o)
-	if err := errors.Join(m.dynamicSources(bs), m.connect(bs, o), m.addStatic(bs, o)); err != nil {
+	var err error
+	m.sources, err = dynamicSources(bs)
+	if err := errors.Join(err, m.connect(bs, o), m.addStatic(bs, o)); err != nil {
 		m.abandon()
 		return nil, err
 	}
@@ -72,11 +74,44 @@ func Attach(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o Opt
 	return m, nil
 }
 
+// Check compiles what the bootstrap has and returns all that Attach would find
+// wrong with it, but for addresses that cannot be bound. It starts nothing.
+func Check(bs *bootstrapv3.Bootstrap, allowUnknownFields bool) error {
+	_, sourceErr := dynamicSources(bs)
+	src, adsErr := bootstrap.ADS(bs)
+	if adsErr == nil {
+		adsErr = usable(src)
+	}
+	_, _, err := compileStatic(bs, &Env{RefuseUnknownFields: !allowUnknownFields, ReadFile: os.ReadFile})
+	return errors.Join(sourceErr, adsErr, err)
+}
+
+// usable says what of a source this version cannot do; nil is no source.
+func usable(src *bootstrap.Source) error {
+	if src != nil && src.Cluster == "" {
+		return errors.New("dynamic_resources.ads_config: google_grpc: not supported by this version")
+	}
+	return nil
+}
+
 // addStatic compiles and starts the bootstrap's resources: clusters first.
 func (m *Manager) addStatic(bs *bootstrapv3.Bootstrap, o Options) error {
-	env := m.env(o, !o.AllowUnknownStaticFields)
+	clusters, listeners, err := compileStatic(bs, m.env(o, !o.AllowUnknownStaticFields))
+	if err != nil {
+		return err // nothing was started
+	}
 	var errs []error
-	var clusters []*resource[*Cluster]
+	for _, c := range clusters {
+		errs = append(errs, m.addStaticCluster(c))
+	}
+	for _, l := range listeners {
+		errs = append(errs, m.addStaticListener(l))
+	}
+	return errors.Join(errs...)
+}
+
+func compileStatic(bs *bootstrapv3.Bootstrap, env *Env) (clusters []*resource[*Cluster], listeners []*resource[*Listener], err error) {
+	var errs []error
 	for _, c := range bs.GetStaticResources().GetClusters() {
 		v, err := CompileCluster(c, env)
 		if err != nil {
@@ -85,7 +120,6 @@ func (m *Manager) addStatic(bs *bootstrapv3.Bootstrap, o Options) error {
 		}
 		clusters = append(clusters, staticResource(c.GetName(), c, v))
 	}
-	var listeners []*resource[*Listener]
 	for i, l := range bs.GetStaticResources().GetListeners() {
 		if l.GetName() == "" { // as Envoy, which makes up a name
 			l = proto.CloneOf(l)
@@ -98,16 +132,7 @@ func (m *Manager) addStatic(bs *bootstrapv3.Bootstrap, o Options) error {
 		}
 		listeners = append(listeners, staticResource(l.GetName(), l, v))
 	}
-	if len(errs) > 0 {
-		return errors.Join(errs...) // nothing was started
-	}
-	for _, c := range clusters {
-		errs = append(errs, m.addStaticCluster(c))
-	}
-	for _, l := range listeners {
-		errs = append(errs, m.addStaticListener(l))
-	}
-	return errors.Join(errs...)
+	return clusters, listeners, errors.Join(errs...)
 }
 
 func staticResource[C any](name string, msg proto.Message, v C) *resource[C] {
@@ -125,7 +150,7 @@ func (m *Manager) abandon() {
 }
 
 // dynamicSources reads cds_config and lds_config.
-func (m *Manager) dynamicSources(bs *bootstrapv3.Bootstrap) error {
+func dynamicSources(bs *bootstrapv3.Bootstrap) (sources, error) {
 	r := &report{kind: "Bootstrap", name: bs.GetNode().GetId(), env: &Env{}}
 	read := func(name string, c *corev3.ConfigSource) source {
 		if c == nil {
@@ -139,9 +164,11 @@ func (m *Manager) dynamicSources(bs *bootstrapv3.Bootstrap) error {
 		}
 		return source{configured: true, timeout: fetchTimeout(c)}
 	}
-	m.sources.clusters = read("cds_config", bs.GetDynamicResources().GetCdsConfig())
-	m.sources.listeners = read("lds_config", bs.GetDynamicResources().GetLdsConfig())
-	return r.done()
+	out := sources{
+		clusters:  read("cds_config", bs.GetDynamicResources().GetCdsConfig()),
+		listeners: read("lds_config", bs.GetDynamicResources().GetLdsConfig()),
+	}
+	return out, r.done()
 }
 
 // connect makes the client of the control plane, if there is one.
@@ -154,8 +181,8 @@ func (m *Manager) connect(bs *bootstrapv3.Bootstrap, o Options) error {
 		m.client = o.newClient(m)
 		return nil
 	}
-	if src.Cluster == "" {
-		return errors.New("dynamic_resources.ads_config: google_grpc: not supported by this version")
+	if err := usable(src); err != nil {
+		return err
 	}
 	if src.Delta {
 		m.log.Warn("incremental xDS is not supported by this version: state-of-the-world is used", "field", "dynamic_resources.ads_config.api_type")
