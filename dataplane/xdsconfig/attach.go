@@ -74,26 +74,6 @@ func Attach(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o Opt
 	return m, nil
 }
 
-// Check compiles what the bootstrap has and returns all that Attach would find
-// wrong with it, but for addresses that cannot be bound. It starts nothing.
-func Check(bs *bootstrapv3.Bootstrap, allowUnknownFields bool) error {
-	_, sourceErr := dynamicSources(bs)
-	src, adsErr := bootstrap.ADS(bs)
-	if adsErr == nil {
-		adsErr = usable(src)
-	}
-	_, _, err := compileStatic(bs, &Env{RefuseUnknownFields: !allowUnknownFields, ReadFile: os.ReadFile})
-	return errors.Join(sourceErr, adsErr, err)
-}
-
-// usable says what of a source this version cannot do; nil is no source.
-func usable(src *bootstrap.Source) error {
-	if src != nil && src.Cluster == "" {
-		return errors.New("dynamic_resources.ads_config: google_grpc: not supported by this version")
-	}
-	return nil
-}
-
 // addStatic compiles and starts the bootstrap's resources: clusters first.
 func (m *Manager) addStatic(bs *bootstrapv3.Bootstrap, o Options) error {
 	clusters, listeners, err := compileStatic(bs, m.env(o, !o.AllowUnknownStaticFields))

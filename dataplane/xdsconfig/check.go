@@ -5,20 +5,27 @@ import (
 	"os"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+
+	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
 )
 
-// Check compiles the static resources of a bootstrap without starting anything
-// (--mode validate). The error joins all that is wrong with them.
-func Check(bs *bootstrapv3.Bootstrap, allowUnknownStaticFields bool) error {
-	env := &Env{RefuseUnknownFields: !allowUnknownStaticFields, ReadFile: os.ReadFile}
-	var errs []error
-	for _, c := range bs.GetStaticResources().GetClusters() {
-		_, err := CompileCluster(c, env)
-		errs = append(errs, err)
+// Check compiles what the bootstrap has and returns all that Attach would find
+// wrong with it, but for addresses that cannot be bound. It starts nothing
+// (--mode validate).
+func Check(bs *bootstrapv3.Bootstrap, allowUnknownFields bool) error {
+	_, sourceErr := dynamicSources(bs)
+	src, adsErr := bootstrap.ADS(bs)
+	if adsErr == nil {
+		adsErr = usable(src)
 	}
-	for _, l := range bs.GetStaticResources().GetListeners() {
-		_, err := CompileListener(l, env)
-		errs = append(errs, err)
+	_, _, err := compileStatic(bs, &Env{RefuseUnknownFields: !allowUnknownFields, ReadFile: os.ReadFile})
+	return errors.Join(sourceErr, adsErr, err)
+}
+
+// usable says what of a source this version cannot do; nil is no source.
+func usable(src *bootstrap.Source) error {
+	if src != nil && src.Cluster == "" {
+		return errors.New("dynamic_resources.ads_config: google_grpc: not supported by this version")
 	}
-	return errors.Join(errs...)
+	return nil
 }
