@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -33,6 +34,8 @@ type rig struct {
 	ln    net.Listener
 	up    net.Listener
 	wg    sync.WaitGroup
+	acc   sync.WaitGroup // of ln
+	over  bool           // shutdown was called
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool // upstream side
@@ -61,7 +64,7 @@ func newRig(t *testing.T, workers int) *rig {
 	host := &fixedHost{target: call.Target{Network: "tcp", Address: r.up.Addr().String(), Options: &call.UpstreamOptions{}}}
 	r.chain = NewChain(1, "test", &call.Manager{Director: fixed{host}})
 	r.ln = listen(t)
-	r.wg.Go(func() {
+	r.acc.Go(func() {
 		for id := uint64(1); ; id++ {
 			c, err := r.ln.Accept()
 			if err != nil {
@@ -74,11 +77,22 @@ func newRig(t *testing.T, workers int) *rig {
 	return r
 }
 
-func (r *rig) stop() {
+// shutdown stops accepting and shuts the group down, once.
+func (r *rig) shutdown(ctx context.Context) {
+	if r.over {
+		return
+	}
+	r.over = true
 	_ = r.ln.Close()
+	r.acc.Wait()
+	_ = r.g.Shutdown(ctx)
+}
+
+// stop ends everything and looks for what is left.
+func (r *rig) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = r.g.Shutdown(ctx)
+	r.shutdown(ctx)
 	for i, w := range r.g.workers {
 		if n := w.load.Load(); n != 0 {
 			r.t.Errorf("worker %d has a load of %d after Shutdown", i, n)
@@ -91,6 +105,9 @@ func (r *rig) stop() {
 	}
 	r.mu.Unlock()
 	r.wg.Wait()
+	if err := goleak.Find(); err != nil {
+		r.t.Error(err)
+	}
 }
 
 func listen(t *testing.T) net.Listener {
@@ -340,34 +357,37 @@ func TestChurn(t *testing.T) {
 // Shutdown while clients connect, call and leave.
 func TestShutdownRace(t *testing.T) {
 	for range 10 {
-		r := newRig(t, 2)
-		var wg sync.WaitGroup
-		for range 4 {
-			c := r.dial()
-			wg.Go(func() {
-				for id := uint32(1); ; id += 2 {
-					c.get(id, "/5000")
-					if _, err := c.Write(c.buf.Bytes()); err != nil {
-						break
-					}
-					c.buf.Reset()
-					_ = c.SetReadDeadline(time.Now().Add(patience))
-					if _, err := c.fr.ReadFrame(); err != nil {
-						if errors.Is(err, os.ErrDeadlineExceeded) {
-							t.Error("a connection survived Shutdown")
-						}
-						break
-					}
-				}
-				_ = c.Close()
-			})
+		t.Run("", func(t *testing.T) {
+			r := newRig(t, 2)
+			var wg sync.WaitGroup
+			for range 4 {
+				c := r.dial()
+				wg.Go(func() { c.callUntilClosed() })
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			r.shutdown(ctx)
+			wg.Wait()
+		})
+	}
+}
+
+// callUntilClosed makes calls until the proxy closes the connection.
+func (c *client) callUntilClosed() {
+	defer func() { _ = c.Close() }()
+	for id := uint32(1); ; id += 2 {
+		c.get(id, "/5000")
+		if _, err := c.Write(c.buf.Bytes()); err != nil {
+			return
 		}
-		r.ln.Close()
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = r.g.Shutdown(ctx)
-		wg.Wait()
-		r.g = NewGroup(Options{N: 1, NewDriver: NewNetpoll}) // for stop
+		c.buf.Reset()
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		if _, err := c.fr.ReadFrame(); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				c.t.Error("a connection survived Shutdown")
+			}
+			return
+		}
 	}
 }
 
@@ -385,15 +405,13 @@ func TestDialAborted(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	start := time.Now()
-	_ = r.g.Shutdown(ctx)
+	r.shutdown(ctx)
 	if d := time.Since(start); d > patience/2 {
 		t.Errorf("Shutdown took %v with a dial in progress", d)
 	}
 	if err := c.closed(); err != nil {
 		t.Error(err)
 	}
-	_ = r.ln.Close()
-	r.g = NewGroup(Options{N: 1, NewDriver: NewNetpoll}) // for stop
 }
 
 // silentPort returns an address whose accept queue is full: a SYN gets no
