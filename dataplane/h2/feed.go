@@ -218,11 +218,9 @@ func (c *Conn) recvData(id uint32, flags uint8, p []byte) {
 	if pad := size - n; pad > 0 {
 		s.unacked += pad
 		c.creditDropped(pad)
-		if !end {
-			c.updateStream(s)
-		}
 	}
 	if n == 0 && !end {
+		c.updateStream(s)
 		c.chargeEmpty()
 		return
 	}
@@ -236,6 +234,8 @@ func (c *Conn) recvData(id uint32, flags uint8, p []byte) {
 	c.h.OnData(s, p, end)
 	if end {
 		c.finish(s)
+	} else {
+		c.updateStream(s) // recvWin fell, perhaps below unacked
 	}
 }
 

@@ -149,9 +149,12 @@ type world struct {
 	streams map[uint32]*Stream
 	ended   map[uint32]int
 	refuse  bool
-	log     []string
-	peer    *peer
-	err     error
+	head    *hpack.Block // for the next stream of the peer
+
+	pendings int
+	log      []string
+	peer     *peer
+	err      error
 }
 
 const worldStart = clock.Nanos(time.Hour)
@@ -261,7 +264,6 @@ func (w *world) settle(t testing.TB) {
 	for !w.blocked && w.c.Output().Len() > 0 {
 		n := w.write()
 		w.c.Wrote(w.now, n)
-		w.c.Deliver(w.now)
 	}
 	if w.blocked {
 		w.c.Wrote(w.now, 0)
@@ -508,7 +510,7 @@ func (w *world) NewStream(id uint32) *Stream {
 	if w.refuse {
 		return nil
 	}
-	s := &Stream{Owner: w}
+	s := &Stream{Owner: w, Head: w.head}
 	w.streams[id] = s
 	return s
 }
@@ -579,7 +581,7 @@ func (w *world) OnConn(ev ConnEvent) {
 	}
 }
 
-func (w *world) Pending() {}
+func (w *world) Pending() { w.pendings++ }
 
 func (w *world) Flush() {
 	if !w.blocked {

@@ -1,0 +1,177 @@
+package h2
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+)
+
+// TestIdleHoldsNoBuffers: between calls a connection has no chunk, and a
+// partial frame is the driver's.
+func TestIdleHoldsNoBuffers(t *testing.T) {
+	w := newWorld(t, "server")
+	w.run(t, "> HEADERS 1 end std")
+	w.run(t, "headers 1 :status=200")
+	w.run(t, "data 1 60000 end")
+	if n := w.pool.Live(); n != 0 {
+		t.Errorf("%d chunks held", n)
+	}
+	w.done(t)
+}
+
+// TestReuseCredits: a Stream that ended cleanly with held bytes gives them back
+// when it is used again.
+func TestReuseCredits(t *testing.T) {
+	w := newWorld(t, "server hold")
+	w.run(t, "> HEADERS 1 std")
+	w.run(t, "> DATA 1 1000 end")
+	w.run(t, "headers 1 end :status=200")
+	if got := w.c.HeldBytes(); got != 1000 {
+		t.Fatalf("held %d after the end, want 1000", got)
+	}
+	s := w.streams[1]
+	s.start(w.c, 3)
+	if got := w.c.HeldBytes(); got != 0 {
+		t.Errorf("held %d after reuse, want 0", got)
+	}
+}
+
+// TestHeadBlock: with Head set the request stays readable until its owner
+// resets it; trailers do not touch it.
+func TestHeadBlock(t *testing.T) {
+	w := newWorld(t, "server")
+	var b hpack.Block
+	w.head = &b
+	w.run(t, "> HEADERS 1 std x=first")
+	w.head = nil
+	w.run(t, "> HEADERS 3 end std x=second")
+	w.run(t, "> HEADERS 1 end x=trailer")
+	if v, _ := b.GetName("x"); v != "first" {
+		t.Errorf("x = %q, want first", v)
+	}
+	w.done(t)
+}
+
+// TestLinger: attempts that still run for streams the client has reset count to
+// its concurrency.
+func TestLinger(t *testing.T) {
+	w := newWorld(t, "server streams=2")
+	w.run(t, "> HEADERS 1 std")
+	w.run(t, "> RST_STREAM 1 CANCEL")
+	w.c.Linger(1)
+	w.run(t, "> HEADERS 3 std")
+	w.run(t, "> HEADERS 5 std")
+	if w.c.Streams() != 1 || w.ctr.StreamsRefused != 1 {
+		t.Errorf("%d streams, %d refused, want 1 and 1", w.c.Streams(), w.ctr.StreamsRefused)
+	}
+	w.c.Linger(-1)
+	w.run(t, "> HEADERS 7 std")
+	if w.c.Streams() != 2 {
+		t.Errorf("%d streams, want 2", w.c.Streams())
+	}
+	w.done(t)
+}
+
+// TestTickChanged: the worker learns of earlier instants only.
+func TestTickChanged(t *testing.T) {
+	w := newWorld(t, "server")
+	w.c.Tick(w.now)
+	if w.c.TickChanged() {
+		t.Error("changed right after Tick")
+	}
+	w.c.DrainAt(w.now.Add(time.Hour))
+	if !w.c.TickChanged() || w.c.NextTick() != w.now.Add(time.Hour) || w.c.TickChanged() {
+		t.Error("DrainAt did not move NextTick once")
+	}
+	w.c.DrainAt(w.now.Add(2 * time.Hour))
+	if w.c.TickChanged() {
+		t.Error("a later instant moved NextTick")
+	}
+	w.done(t)
+}
+
+// TestEndNotInsideSend: OnEnd never comes from inside a send call.
+func TestEndNotInsideSend(t *testing.T) {
+	w := newWorld(t, "server")
+	w.run(t, "> HEADERS 1 end std")
+	w.run(t, "> HEADERS 3 std")
+	w.log = nil
+	w.c.WriteHeaders(w.streams[1], []hpack.Field{hpack.NewField(":status", "200")}, true)
+	w.c.Reset(w.streams[3], ErrCodeCancel)
+	if len(w.log) != 0 {
+		t.Errorf("handler called from a send call: %q", w.log)
+	}
+	if w.pendings == 0 {
+		t.Error("Pending was not called")
+	}
+	w.c.Deliver(w.now)
+	if w.ended[1] != 1 || w.ended[3] != 1 {
+		t.Errorf("ended %v", w.ended)
+	}
+	w.done(t)
+}
+
+// TestTableCollisions: ids that share a slot are found through the overflow
+// list, and growing and removing keep all of them.
+func TestTableCollisions(t *testing.T) {
+	var tab table
+	var all []*Stream
+	check := func() {
+		t.Helper()
+		for _, s := range all {
+			if got := tab.get(s.ID); got != s {
+				t.Fatalf("get(%d) = %v", s.ID, got)
+			}
+		}
+		if tab.get(1<<20+1) != nil || tab.n != len(all) {
+			t.Fatal("table is wrong")
+		}
+	}
+	for i := range 100 {
+		s := &Stream{ID: uint32(1 + i*64)}
+		tab.put(s)
+		all = append(all, s)
+		check()
+	}
+	for len(all) > 0 {
+		i := len(all) * 7 / 11
+		tab.remove(all[i])
+		all = append(all[:i], all[i+1:]...)
+		check()
+	}
+	if tab.first != nil || tab.overflow != nil {
+		t.Error("empty table has entries")
+	}
+}
+
+// TestPool: owners, poison and the bound of the free list.
+func TestPool(t *testing.T) {
+	p := NewPool(chunkSmall, true)
+	c := p.Get(100)
+	if c.Cap() != chunkSmall || c.Append([]byte("abc")) != 3 {
+		t.Fatal("Get or Append")
+	}
+	b := c.Bytes()
+	c.Keep()
+	p.Put(c)
+	if string(b) != "abc" || p.Live() != 1 {
+		t.Error("freed with an owner left")
+	}
+	p.Put(c)
+	if b[0] != poison || p.Live() != 0 || p.LiveBytes() != 0 {
+		t.Error("not freed by the last owner")
+	}
+	if d := p.Get(1); d != c {
+		t.Error("free chunk not reused")
+	}
+	big := p.Get(1 << 20)
+	if big.Cap() != 1<<20 {
+		t.Error("large chunk too small")
+	}
+	p.Put(big)
+	p.Put(p.Get(chunkLarge))
+	if p.freeLen > chunkSmall {
+		t.Errorf("%d bytes kept, the limit is %d", p.freeLen, chunkSmall)
+	}
+}
