@@ -75,7 +75,7 @@ func (c *Core) freeAttempt(a *Attempt) {
 	if a.linger != nil {
 		a.linger.H.Linger(-1)
 	}
-	if n := a.stream.Held(); n > 0 {
+	if n := a.stream.Held(); n > 0 && Planted != PlantNoCredit {
 		a.conn.Credit(&a.stream, n)
 	}
 	c.putBlock(a.hold)
@@ -142,7 +142,9 @@ func (a *Attempt) finish() {
 	a.rec.End = a.core.Now
 	if x := a.x; x != nil {
 		a.rec.BytesIn, a.rec.BytesOut = x.rec.BytesIn, x.rec.BytesOut
-		x.done(a)
+		if Planted != PlantNoDone || a.rec.Flags == 0 {
+			x.done(a)
+		}
 	}
 	a.host = nil
 }
@@ -185,7 +187,9 @@ func (x *Exchange) dropAttempt(flag call.Flags) {
 		return
 	}
 	a.x = nil
-	a.conn.Reset(&a.stream, h2.ErrCodeCancel)
+	if Planted != PlantAttemptLeft {
+		a.conn.Reset(&a.stream, h2.ErrCodeCancel)
+	}
 }
 
 // OnHeaders implements h2.Handler.
@@ -260,7 +264,7 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 		a.count(call.UpstreamRqTxReset)
 		rp = replyUpstreamProtocol
 	}
-	x.seen = x.seen || e.MaybeSeen
+	x.seen = x.seen || e.MaybeSeen && Planted != PlantRetrySeen
 	a.rec.Code, a.rec.HasCode = rp.GRPC, false
 	on := call.RetryReset
 	if e.Side == h2.SidePeer && e.Code == h2.ErrCodeRefusedStream {
@@ -274,7 +278,7 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 	x.core.freeAttempt(a)
 	if x.state == stateTrying {
 		x.holdUntil = 0
-		if !e.MaybeSeen && x.retryUnseen() || x.retryReset(on) {
+		if (!e.MaybeSeen || Planted == PlantRetrySeen) && x.retryUnseen() || x.retryReset(on) {
 			return
 		}
 	}

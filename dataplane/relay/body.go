@@ -81,6 +81,9 @@ func (q *body) next() []byte {
 
 // advance moves pos over n stored bytes and frees what is not kept.
 func (q *body) advance(c *Core, n int) {
+	if Planted == PlantCut && n == q.cur.Len()-q.off && q.cur.Next != nil {
+		n++
+	}
 	q.pos += int64(n)
 	for n > 0 {
 		k := min(n, q.cur.Len()-q.off)

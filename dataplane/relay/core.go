@@ -79,6 +79,17 @@ func (c *Core) Live() int { return c.live }
 // Queued is the number of bytes that wait for slow receivers.
 func (c *Core) Queued() int64 { return c.queued }
 
+// Kept is how many of the queued bytes have left already and are kept for
+// another attempt. It looks at every exchange.
+func (c *Core) Kept() (n int64) {
+	for i := range c.slab {
+		if x := c.slab[i].x; x != nil {
+			n += max(x.req.pos, x.req.credited) - x.req.base
+		}
+	}
+	return n
+}
+
 // Attempts is the number of attempts whose streams have not ended.
 func (c *Core) Attempts() int { return c.attLive }
 
@@ -107,7 +118,9 @@ func (c *Core) exchange() *Exchange {
 // release gives x back to the slab. Nothing may point to it any more but
 // handles, which are stale from here on.
 func (c *Core) release(x *Exchange) {
-	c.Wheel.Stop(&x.timer)
+	if Planted != PlantTimerLeft {
+		c.Wheel.Stop(&x.timer)
+	}
 	x.req.free(c)
 	x.rsp.free(c)
 	x.reset()
@@ -126,7 +139,7 @@ func (c *Core) lookup(h call.Handle) *Exchange {
 		return nil
 	}
 	s := &c.slab[h.Slot]
-	if s.gen != h.Gen || s.x == nil {
+	if s.gen != h.Gen && Planted != PlantStaleHandle || s.x == nil {
 		return nil
 	}
 	return s.x

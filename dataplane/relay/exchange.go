@@ -126,7 +126,9 @@ func (d *Downstream) OnData(s *h2.Stream, p []byte, end bool) {
 
 // OnWritable implements h2.Handler.
 func (d *Downstream) OnWritable(s *h2.Stream) {
-	s.Owner.(*Exchange).pumpResponse()
+	if Planted != PlantNoWake {
+		s.Owner.(*Exchange).pumpResponse()
+	}
 }
 
 // OnEnd implements h2.Handler.
@@ -276,7 +278,7 @@ func (x *Exchange) downEnded(e h2.StreamError) {
 		x.dropAttempt(flag)
 		x.finish()
 	}
-	if n := x.down.Held(); n > 0 {
+	if n := x.down.Held(); n > 0 && Planted != PlantNoCredit {
 		x.d.H.Credit(&x.down, n)
 	}
 	x.core.release(x)
@@ -286,7 +288,9 @@ func (x *Exchange) downEnded(e h2.StreamError) {
 // Only the stream's OnEnd is still to come.
 func (x *Exchange) finish() {
 	c := x.core
-	c.Wheel.Stop(&x.timer)
+	if Planted != PlantTimerLeft {
+		c.Wheel.Stop(&x.timer)
+	}
 	x.state = stateFinished
 	x.req.free(c)
 	x.rsp.free(c)

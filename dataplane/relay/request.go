@@ -22,6 +22,14 @@ func (x *Exchange) replayLimit() int64 {
 	return freeReplay
 }
 
+// limitReplay gives up keeping the request if it is, with n more bytes, too
+// long. An attempt has begun: until then nothing was taken that could be lost.
+func (x *Exchange) limitReplay(n int) {
+	if q := &x.req; q.keep && q.end+int64(n) > x.replayLimit() {
+		q.release(x.core)
+	}
+}
+
 // requestData brings a piece of the request's payload.
 func (x *Exchange) requestData(p []byte, end bool) {
 	x.active = x.core.Now
@@ -43,14 +51,15 @@ func (x *Exchange) requestData(p []byte, end bool) {
 	a := x.att
 	if a == nil || !a.ready || !q.empty() {
 		q.add(x.core, p)
-		if a != nil && a.ready && end && q.empty() { // an empty last frame
-			x.pumpRequest()
+		if a != nil && a.ready {
+			x.limitReplay(0)
+			if end && q.empty() { // an empty last frame
+				x.pumpRequest()
+			}
 		}
 		return
 	}
-	if q.keep && q.end+int64(len(p)) > x.replayLimit() {
-		q.release(x.core)
-	}
+	x.limitReplay(len(p))
 	n := a.conn.WriteData(&a.stream, p, end)
 	q.take(x.core, p, n)
 	if end && n == len(p) {
@@ -93,6 +102,7 @@ func (x *Exchange) pumpRequest() {
 		return
 	}
 	q := &x.req
+	x.limitReplay(0)
 	for {
 		p := q.next()
 		if p == nil {
@@ -111,9 +121,6 @@ func (x *Exchange) pumpRequest() {
 			a.ended = true
 			return
 		}
-	}
-	if q.keep && q.end > x.replayLimit() {
-		q.release(x.core)
 	}
 	if !q.done || a.ended {
 		return

@@ -99,6 +99,10 @@ func (x *Exchange) responseData(a *Attempt, p []byte, end bool) {
 	}
 	n := x.d.H.WriteData(&x.down, p, end)
 	q.take(x.core, p, n)
+	if Planted == PlantEarlyCredit && n < len(p) {
+		q.credited = q.end
+		a.conn.Credit(&a.stream, len(p)-n)
+	}
 	if n > 0 {
 		q.credited = q.pos
 		a.conn.Credit(&a.stream, n)
@@ -119,7 +123,7 @@ func (x *Exchange) responseTrailers(a *Attempt, b *hpack.Block) {
 		x.releaseHold(a)
 	}
 	x.responseReceived(a)
-	if !x.rsp.empty() {
+	if !x.rsp.empty() && Planted != PlantOvertake {
 		x.rsp.trailers = x.core.block()
 		x.rsp.trailers.CopyFrom(b)
 		return
@@ -164,7 +168,7 @@ func (x *Exchange) pumpResponse() {
 			return
 		}
 	}
-	if !q.done {
+	if !q.done || Planted == PlantLostEnd {
 		return
 	}
 	if q.trailers != nil {

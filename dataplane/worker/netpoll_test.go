@@ -10,13 +10,16 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	ours "github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -196,12 +199,12 @@ func (c *client) send() {
 }
 
 // get queues a GET; send sends it.
-func (c *client) get(id uint32, path string) {
+func (c *client) get(id uint32, path string, more ...hpack.HeaderField) {
 	c.hb.Reset()
-	for _, f := range []hpack.HeaderField{
+	for _, f := range append([]hpack.HeaderField{
 		{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"},
 		{Name: ":authority", Value: "test"}, {Name: ":path", Value: path},
-	} {
+	}, more...) {
 		_ = c.enc.WriteField(f)
 	}
 	_ = c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.hb.Bytes(), EndHeaders: true, EndStream: true})
@@ -320,6 +323,71 @@ func TestBlockedWriter(t *testing.T) {
 	}
 }
 
+// big is a Director that answers everything with 15 KiB of header.
+type big struct{}
+
+func (big) Direct(*call.Call) (call.Decision, error) {
+	h := ours.NewUniqueField("x-big", strings.Repeat("x", 15<<10))
+	return call.Decision{Reply: &call.Reply{HTTP: 200, Headers: []ours.Field{h}}}, nil
+}
+
+// A client that asks and does not read: the worker stops reading it, and reads
+// on when it has read. The edge that told of its requests is long gone by then.
+func TestReadingStopsAndResumes(t *testing.T) {
+	r := newRig(t, 1)
+	r.chain.SetManager(&call.Manager{Director: big{}})
+	c := r.dial()
+	const n = 600 // 9 MiB of answers: more than the kernel holds
+	id := uint32(1)
+	ask := func() {
+		for range n {
+			c.get(id, "/")
+			id += 2
+		}
+		c.send()
+	}
+	ask()
+	w := r.g.workers[0]
+	deadline := time.Now().Add(patience)
+	for stopped := false; !stopped; {
+		if time.Now().After(deadline) {
+			t.Fatal("the worker reads on")
+		}
+		runtime.Gosched()
+		w.mu.Lock()
+		stopped = w.socks.next.stopped
+		w.mu.Unlock()
+	}
+	ask()
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	for answers := 0; answers < 2*n; {
+		f, err := c.fr.ReadFrame()
+		if err != nil {
+			t.Fatalf("after %d answers: %v", answers, err)
+		}
+		if f.Header().Type == http2.FrameHeaders {
+			answers++
+		}
+	}
+}
+
+// A deadline while nothing happens on any socket.
+func TestTimer(t *testing.T) {
+	r := newRig(t, 1)
+	r.chain.SetManager(&call.Manager{Director: fixed{silentHost(t)}})
+	c := r.dial()
+	for id := uint32(1); id < 10; id += 2 {
+		start := time.Now()
+		c.get(id, "/a/b", hpack.HeaderField{Name: "content-type", Value: "application/grpc"},
+			hpack.HeaderField{Name: "te", Value: "trailers"}, hpack.HeaderField{Name: "grpc-timeout", Value: "20m"})
+		c.send()
+		c.body(id)
+		if d := time.Since(start); d < 20*time.Millisecond || d > patience/2 {
+			t.Errorf("a deadline of 20 ms came after %v", d)
+		}
+	}
+}
+
 // Connections that end in every way while calls run on them, on descriptors
 // that are used again at once: nobody gets another's bytes, nothing stays.
 func TestChurn(t *testing.T) {
@@ -395,9 +463,7 @@ func (c *client) callUntilClosed() {
 // wait for it.
 func TestDialAborted(t *testing.T) {
 	r := newRig(t, 1)
-	full := silentPort(t)
-	host := &fixedHost{target: call.Target{Network: "tcp", Address: full, Options: &call.UpstreamOptions{ConnectTimeout: patience}}}
-	r.chain.SetManager(&call.Manager{Director: fixed{host}})
+	r.chain.SetManager(&call.Manager{Director: fixed{silentHost(t)}})
 	c := r.dial()
 	c.get(1, "/1")
 	c.send()
@@ -414,9 +480,8 @@ func TestDialAborted(t *testing.T) {
 	}
 }
 
-// silentPort returns an address whose accept queue is full: a SYN gets no
-// answer.
-func silentPort(t *testing.T) string {
+// silentHost returns a host whose accept queue is full: a SYN gets no answer.
+func silentHost(t *testing.T) *fixedHost {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -437,10 +502,10 @@ func silentPort(t *testing.T) string {
 	for range 8 {
 		c, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
 		if err != nil {
-			return addr
+			return &fixedHost{target: call.Target{Network: "tcp", Address: addr, Options: &call.UpstreamOptions{ConnectTimeout: patience}}}
 		}
 		t.Cleanup(func() { _ = c.Close() })
 	}
 	t.Skip("the system's accept queue does not fill")
-	return ""
+	return nil
 }

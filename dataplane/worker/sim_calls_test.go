@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -617,8 +616,8 @@ func (s *simSet) Done(h call.Host, o *call.Outcome) {
 	s.w.doneCount++
 }
 
-// errSimDirector is an error that is not a *call.Reply.
-var errSimDirector = errors.New("sim: the director says no")
+// replyStale is what a stale handle is resumed with: no client may see it.
+var replyStale = &call.Reply{HTTP: 599, GRPC: call.DataLoss, Message: "a stale handle was resumed"}
 
 func (s *simSet) Direct(c *call.Call) (call.Decision, error) {
 	w := s.w

@@ -475,6 +475,11 @@ func (w *world) wakes() {
 			r.handle.Resume(nil) // idempotent
 		}
 	}
+	if !w.calm && w.opt.pauses && w.rnd.IntN(2) == 0 {
+		if r := w.rpcs[w.rnd.IntN(len(w.rpcs))]; r.done {
+			r.handle.Resume(replyStale)
+		}
+	}
 	if w.wake {
 		w.wake = false
 		w.batch(func() {})

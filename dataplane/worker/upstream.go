@@ -130,7 +130,7 @@ func (u *upConn) settle() {
 		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxMaxRequests)
 		u.sock.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
 	}
-	if u.p.head != nil {
+	if u.p.head != nil && relay.Planted != relay.PlantQueueForgotten {
 		u.p.serve()
 		u.p.dial()
 	}
