@@ -14,7 +14,7 @@ import (
 type Extensions struct {
 	httpFilters map[string]httpFilter
 	perRoute    map[string]bool // types of per-route configurations of HTTP filters
-	// harmless are listener filters that find out what this proxy knows anyway.
+	// listenerFilters find out what this proxy knows without them.
 	listenerFilters map[string]bool
 }
 

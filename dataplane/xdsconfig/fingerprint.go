@@ -3,6 +3,7 @@ package xdsconfig
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -45,36 +46,12 @@ func canonical(dst []byte, m proto.Message) []byte {
 	return dst
 }
 
-// messages calls f for every message directly below m until it returns false.
-func messages(m protoreflect.Message, f func(protoreflect.Message) bool) {
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		ok := true
-		switch {
-		case fd.IsMap():
-			if fd.MapValue().Message() != nil {
-				v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-					ok = f(v.Message())
-					return ok
-				})
-			}
-		case fd.Message() == nil:
-		case fd.IsList():
-			for i := 0; ok && i < v.List().Len(); i++ {
-				ok = f(v.List().Get(i).Message())
-			}
-		default:
-			ok = f(v.Message())
-		}
-		return ok
-	})
-}
-
 func hasAny(m protoreflect.Message) bool {
-	if _, ok := m.Interface().(*anypb.Any); ok {
+	if m.Descriptor().FullName() == anyName {
 		return true
 	}
 	found := false
-	messages(m, func(sub protoreflect.Message) bool {
+	belowWithAny(m, func(sub protoreflect.Message) bool {
 		found = hasAny(sub)
 		return !found
 	})
@@ -88,8 +65,82 @@ func canonicalAnys(m protoreflect.Message) {
 		}
 		return
 	}
-	messages(m, func(sub protoreflect.Message) bool {
+	belowWithAny(m, func(sub protoreflect.Message) bool {
 		canonicalAnys(sub)
 		return true
 	})
+}
+
+const anyName = "google.protobuf.Any"
+
+// belowWithAny calls f for the messages directly below m that may be or
+// contain an Any, until it returns false.
+func belowWithAny(m protoreflect.Message, f func(protoreflect.Message) bool) {
+	for _, fd := range anyFields(m.Descriptor()) {
+		if !m.Has(fd) {
+			continue
+		}
+		ok := true
+		switch v := m.Get(fd); {
+		case fd.IsMap():
+			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
+				ok = f(v.Message())
+				return ok
+			})
+		case fd.IsList():
+			for i := 0; ok && i < v.List().Len(); i++ {
+				ok = f(v.List().Get(i).Message())
+			}
+		default:
+			ok = f(v.Message())
+		}
+		if !ok {
+			return
+		}
+	}
+}
+
+// anyFieldsOf remembers anyFields by message name: a large message consists of
+// many of few types. It only ever grows by types that are linked in.
+var anyFieldsOf sync.Map // protoreflect.FullName → []protoreflect.FieldDescriptor
+
+// anyFields returns the fields of a message that may lead to an Any.
+func anyFields(md protoreflect.MessageDescriptor) []protoreflect.FieldDescriptor {
+	if list, ok := anyFieldsOf.Load(md.FullName()); ok {
+		return list.([]protoreflect.FieldDescriptor)
+	}
+	var list []protoreflect.FieldDescriptor
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		if sub := messageOf(fd); sub != nil && leadsToAny(sub, map[protoreflect.FullName]bool{}) {
+			list = append(list, fd)
+		}
+	}
+	anyFieldsOf.Store(md.FullName(), list)
+	return list
+}
+
+func leadsToAny(md protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) bool {
+	if md.FullName() == anyName {
+		return true
+	}
+	if seen[md.FullName()] {
+		return false
+	}
+	seen[md.FullName()] = true
+	for i := range md.Fields().Len() {
+		if sub := messageOf(md.Fields().Get(i)); sub != nil && leadsToAny(sub, seen) {
+			return true
+		}
+	}
+	return false
+}
+
+// messageOf returns the type of a field's messages, or of a map's values; nil
+// if they are no messages.
+func messageOf(fd protoreflect.FieldDescriptor) protoreflect.MessageDescriptor {
+	if fd.IsMap() {
+		fd = fd.MapValue()
+	}
+	return fd.Message()
 }

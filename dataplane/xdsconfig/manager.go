@@ -58,6 +58,7 @@ type Manager struct {
 	stopped   chan struct{}  // closed when run has returned
 	ready     chan struct{}  // closed when the first listeners serve
 	box       *mailbox
+	warnings  *warnLog
 	stats     stats
 	sources   sources
 	client    client // nil: no control plane
@@ -118,6 +119,7 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 	m := &Manager{
 		log: o.Logger, server: server, bootstrap: bs, started: time.Now(), lookup: o.Lookup,
 		stopped: make(chan struct{}), ready: make(chan struct{}), box: newMailbox(),
+		warnings: &warnLog{log: o.Logger},
 		stats:    newStats(o.Registry),
 		handles:  newNames(cluster.NewHandle),
 		cells:    newNames(func(string) *routeCell { return new(routeCell) }),
@@ -148,12 +150,10 @@ func (m *Manager) env(o Options, refuseUnknown bool) *Env {
 	return &Env{
 		Extensions:          o.Extensions,
 		RefuseUnknownFields: refuseUnknown,
-		Warn: func(w Warning) {
-			m.log.Warn("configuration may not do what it says", "resource", w.Kind, "name", w.Name, "field", w.Path, "reason", w.Reason)
-		},
-		ReadFile: o.ReadFile,
-		Registry: o.Registry,
-		Cluster:  func(name string) call.BackendSet { return m.handles.get(name) },
+		Warn:                m.warnings.warn,
+		ReadFile:            o.ReadFile,
+		Registry:            o.Registry,
+		Cluster:             func(name string) call.BackendSet { return m.handles.get(name) },
 		FindCluster: func(name string) (call.BackendSet, bool) {
 			h, ok := (*m.existing.Load())[name]
 			return h, ok

@@ -97,6 +97,9 @@ func (a *at) errors(err error) {
 // perFilterConfig checks the configurations of HTTP filters for a part of the
 // routes.
 func (a *at) perFilterConfig(configs map[string]*anypb.Any) {
+	if len(configs) == 0 {
+		return
+	}
 	for _, name := range slices.Sorted(maps.Keys(configs)) {
 		x := configs[name]
 		here := a.field("typed_per_filter_config[" + name + "]")
