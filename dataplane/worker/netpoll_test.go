@@ -65,7 +65,7 @@ func newRig(t *testing.T, workers int) *rig {
 	})
 	r.g = NewGroup(Options{N: workers, NewDriver: NewNetpoll})
 	host := &fixedHost{target: call.Target{Network: "tcp", Address: r.up.Addr().String(), Options: &call.UpstreamOptions{}}}
-	r.chain = NewChain(1, "test", &call.Manager{Director: fixed{host}})
+	r.chain = NewChain(1, "test", &call.Manager{Director: fixed{host: host}})
 	r.ln = listen(t)
 	r.acc.Go(func() {
 		for id := uint64(1); ; id++ {
@@ -142,11 +142,17 @@ func pattern(n int) []byte {
 }
 
 // fixed is a Director and BackendSet of one host.
-type fixed struct{ host *fixedHost }
+type fixed struct {
+	host    *fixedHost
+	timeout time.Duration
+}
 
-func (f fixed) Direct(*call.Call) (call.Decision, error) { return call.Decision{Backends: f}, nil }
-func (f fixed) Pick(*call.Call, int) (call.Host, error)  { return f.host, nil }
-func (f fixed) Done(call.Host, *call.Outcome)            {}
+func (f fixed) Direct(*call.Call) (call.Decision, error) {
+	return call.Decision{Backends: f, Route: &call.Route{Timeout: f.timeout}}, nil
+}
+
+func (f fixed) Pick(*call.Call, int) (call.Host, error) { return f.host, nil }
+func (f fixed) Done(call.Host, *call.Outcome)           {}
 
 type fixedHost struct{ target call.Target }
 
@@ -199,12 +205,12 @@ func (c *client) send() {
 }
 
 // get queues a GET; send sends it.
-func (c *client) get(id uint32, path string, more ...hpack.HeaderField) {
+func (c *client) get(id uint32, path string) {
 	c.hb.Reset()
-	for _, f := range append([]hpack.HeaderField{
+	for _, f := range []hpack.HeaderField{
 		{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"},
 		{Name: ":authority", Value: "test"}, {Name: ":path", Value: path},
-	}, more...) {
+	} {
 		_ = c.enc.WriteField(f)
 	}
 	_ = c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.hb.Bytes(), EndHeaders: true, EndStream: true})
@@ -374,12 +380,11 @@ func TestReadingStopsAndResumes(t *testing.T) {
 // A deadline while nothing happens on any socket.
 func TestTimer(t *testing.T) {
 	r := newRig(t, 1)
-	r.chain.SetManager(&call.Manager{Director: fixed{silentHost(t)}})
+	r.chain.SetManager(&call.Manager{Director: fixed{silentHost(t), 20 * time.Millisecond}})
 	c := r.dial()
 	for id := uint32(1); id < 10; id += 2 {
 		start := time.Now()
-		c.get(id, "/a/b", hpack.HeaderField{Name: "content-type", Value: "application/grpc"},
-			hpack.HeaderField{Name: "te", Value: "trailers"}, hpack.HeaderField{Name: "grpc-timeout", Value: "20m"})
+		c.get(id, "/")
 		c.send()
 		c.body(id)
 		if d := time.Since(start); d < 20*time.Millisecond || d > patience/2 {
@@ -463,7 +468,7 @@ func (c *client) callUntilClosed() {
 // wait for it.
 func TestDialAborted(t *testing.T) {
 	r := newRig(t, 1)
-	r.chain.SetManager(&call.Manager{Director: fixed{silentHost(t)}})
+	r.chain.SetManager(&call.Manager{Director: fixed{host: silentHost(t)}})
 	c := r.dial()
 	c.get(1, "/1")
 	c.send()
