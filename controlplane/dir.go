@@ -1,28 +1,25 @@
 package controlplane
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
-	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/types/known/anypb"
 	"sigs.k8s.io/yaml"
 )
 
-// Group is a set of proxies that get the same resources.
+// Group is a set of proxies that get the same resources. Immutable.
 type Group struct {
 	Name      string
 	Nodes     NodeMatch
 	Resources Resources
+
+	state *state // of Resources
 }
 
 // NodeMatch says which nodes belong to a group. Each entry is a glob
@@ -49,6 +46,31 @@ type Config struct {
 	Errors map[string]error // group name -> all its faults, joined
 }
 
+// Err returns all faults of all groups, joined; nil if all groups are good.
+func (c *Config) Err() error {
+	var errs []error
+	for _, name := range sortedKeys(c.Errors) {
+		errs = append(errs, at(fmt.Sprintf("group %q", name), c.Errors[name])...)
+	}
+	return errors.Join(errs...)
+}
+
+// Check checks each group and moves the faulty ones from Groups to Errors.
+// Warnings are returned with their group's name in front.
+func (c *Config) Check() (warnings []string) {
+	for _, name := range sortedKeys(c.Groups) {
+		w, err := Check(c.Groups[name])
+		for _, w := range w {
+			warnings = append(warnings, fmt.Sprintf("group %q: %s", name, w))
+		}
+		if err != nil {
+			delete(c.Groups, name)
+			c.Errors[name] = err
+		}
+	}
+	return warnings
+}
+
 // LoadDir reads a configuration directory: each folder is a node group, and
 // every .yaml, .yml and .json file in it holds xDS resources in Envoy's
 // schema, as a list under "resources" or as one resource with an "@type". A
@@ -56,24 +78,75 @@ type Config struct {
 // Hidden files and folders are skipped, "..data" folders of mounted config
 // maps with them. The error is for the directory itself; faults of a group are
 // in Config.Errors.
-func LoadDir(root string) (*Config, error) {
+func LoadDir(root string) (*Config, error) { return new(loader).load(root) }
+
+// loader reads a directory again and again, and parses only what changed. Used
+// by one goroutine at a time.
+type loader struct {
+	parsed map[string]*parsedFile // by path below the root; of the load before
+	next   map[string]*parsedFile // of this load; each file is read once
+}
+
+// maxReads bounds how often a directory is read that changes all the time.
+const maxReads = 5
+
+// load reads the directory until it has not changed while it was read: a link
+// that is swapped must not give a mixture of two deployments.
+func (l *loader) load(root string) (cfg *Config, err error) {
+	for range maxReads {
+		before := fingerprint(root)
+		cfg, err = l.loadOnce(root)
+		if fingerprint(root) == before {
+			break
+		}
+	}
+	return cfg, err
+}
+
+// fingerprint identifies the files of a directory as they are now.
+func fingerprint(root string) string {
+	var b strings.Builder
+	groups, _ := os.ReadDir(root) // an error shows when the files are read
+	for _, g := range groups {
+		if g.Name()[0] == '.' {
+			continue
+		}
+		dir, err := filepath.EvalSymlinks(filepath.Join(root, g.Name()))
+		if err != nil {
+			continue
+		}
+		files, _ := os.ReadDir(dir)
+		for _, f := range files {
+			name := filepath.Join(dir, f.Name())
+			if st, err := os.Stat(name); err == nil && f.Name()[0] != '.' {
+				real, _ := filepath.EvalSymlinks(name)
+				fmt.Fprintf(&b, "%s %s %d %d\n", name, real, st.Size(), st.ModTime().UnixNano())
+			}
+		}
+	}
+	return b.String()
+}
+
+func (l *loader) loadOnce(root string) (*Config, error) {
 	ents, err := os.ReadDir(root)
 	if err != nil {
 		return nil, err
 	}
+	l.next = map[string]*parsedFile{}
 	cfg := &Config{Groups: map[string]*Group{}, Errors: map[string]error{}}
 	for _, e := range ents {
 		name := e.Name()
-		if name[0] == '.' || name[0] == '_' || !isDir(root, e) {
+		if name[0] == '.' || name[0] == '_' || !isDir(filepath.Join(root, name)) {
 			continue
 		}
-		g, err := loadGroup(root, name)
+		g, err := l.loadGroup(root, name)
 		if err != nil {
 			cfg.Errors[name] = err
 			continue
 		}
 		cfg.Groups[name] = g
 	}
+	l.parsed = l.next
 	if len(cfg.Groups)+len(cfg.Errors) == 0 {
 		return nil, fmt.Errorf("%s: no node group: make a folder for each (named like the node.cluster of its proxies)", root)
 	}
@@ -81,90 +154,78 @@ func LoadDir(root string) (*Config, error) {
 }
 
 // isDir follows symbolic links, as mounted config maps use them.
-func isDir(root string, e fs.DirEntry) bool {
-	if e.IsDir() {
-		return true
-	}
-	st, err := os.Stat(filepath.Join(root, e.Name()))
+func isDir(name string) bool {
+	st, err := os.Stat(name)
 	return err == nil && st.IsDir()
 }
 
-func loadGroup(root, name string) (*Group, error) {
+func (l *loader) loadGroup(root, name string) (*Group, error) {
 	g := &Group{Name: name, Resources: Resources{}}
-	var gf groupFile
-	switch b, err := os.ReadFile(filepath.Join(root, name, groupFileName)); {
-	case err == nil:
-		if err := yaml.UnmarshalStrict(b, &gf); err != nil {
-			return nil, fmt.Errorf("%s/%s: %w", name, groupFileName, err)
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	}
+	gf, errs := readGroupFile(root, name)
 	g.Nodes = gf.Nodes
 	if len(g.Nodes.IDs)+len(g.Nodes.Clusters) == 0 {
 		g.Nodes.Clusters = []string{name}
 	}
-	var errs []error
-	for _, folder := range append([]string{name}, gf.Include...) {
-		if !filepath.IsLocal(folder) {
-			errs = append(errs, fmt.Errorf("%s/%s: include %q: not a folder of the configuration", name, groupFileName, folder))
-			continue
+	folders := []string{name}
+	for _, folder := range gf.Include {
+		where := path.Join(name, groupFileName)
+		switch {
+		case slices.Contains(folders, folder):
+		case !filepath.IsLocal(folder):
+			errs = append(errs, fmt.Errorf("%s: include: %q is not a folder of the configuration", where, folder))
+		case !isDir(filepath.Join(root, folder)):
+			errs = append(errs, fmt.Errorf("%s: include: there is no folder %q", where, folder))
+		default:
+			folders = append(folders, folder)
 		}
-		errs = append(errs, loadFolder(root, folder, g.Resources)...)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	for _, folder := range folders {
+		errs = append(errs, l.loadFolder(root, folder, g.Resources)...)
 	}
+	if len(errs) > 0 {
+		_, err := Check(g) // of what could be read: one run tells all
+		return nil, errors.Join(append(errs, err)...)
+	}
+	g.state = newState(g.Resources)
 	return g, nil
+}
+
+func readGroupFile(root, name string) (gf groupFile, errs []error) {
+	where := path.Join(name, groupFileName)
+	b, err := os.ReadFile(filepath.Join(root, name, groupFileName))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return gf, nil
+	case err != nil:
+		return gf, at(where, err)
+	}
+	if err := yaml.UnmarshalStrict(b, &gf); err != nil {
+		return gf, at(where, err)
+	}
+	for _, glob := range slices.Concat(gf.Nodes.IDs, gf.Nodes.Clusters) {
+		if _, err := path.Match(glob, ""); err != nil {
+			errs = append(errs, fmt.Errorf("%s: nodes: %q is no glob", where, glob))
+		}
+	}
+	return gf, errs
 }
 
 // loadFolder adds the resources of one folder's files, in the order of their
 // names.
-func loadFolder(root, folder string, to Resources) (errs []error) {
+func (l *loader) loadFolder(root, folder string, to Resources) (errs []error) {
 	ents, err := os.ReadDir(filepath.Join(root, folder))
 	if err != nil {
-		return []error{err}
+		return at(folder, err)
 	}
 	for _, e := range ents {
 		name := e.Name()
 		if name[0] == '.' || name == groupFileName || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name)) {
 			continue
 		}
-		file := filepath.Join(folder, name)
-		b, err := os.ReadFile(filepath.Join(root, file))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		errs = append(errs, parseFile(file, b, to)...)
-	}
-	return errs
-}
-
-// parseFile adds the resources of one file, and returns all that is wrong with
-// it.
-func parseFile(file string, b []byte, to Resources) (errs []error) {
-	for i, doc := range splitDocuments(b) {
-		where := file
-		if i > 0 {
-			where = fmt.Sprintf("%s: document %d", file, i+1)
-		}
-		j, err := yaml.YAMLToJSONStrict(doc)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", where, err))
-			continue
-		}
-		if string(j) == "null" {
-			continue // only comments
-		}
-		list, err := resourceList(j)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", where, err))
-			continue
-		}
-		for k, raw := range list {
-			origin := fmt.Sprintf("%s: resources[%d]", where, k)
-			if err := parseResource(origin, raw, to); err != nil {
+		f := l.file(root, path.Join(folder, name))
+		errs = append(errs, f.errs...)
+		for _, r := range f.resources {
+			if err := to.add(r); err != nil {
 				errs = append(errs, err)
 			}
 		}
@@ -172,68 +233,19 @@ func parseFile(file string, b []byte, to Resources) (errs []error) {
 	return errs
 }
 
-var documentMark = regexp.MustCompile(`(?m)^---[ \t]*(#.*)?$`)
-
-func splitDocuments(b []byte) [][]byte {
-	var out [][]byte
-	for _, s := range documentMark.Split(string(b), -1) {
-		if d := []byte(s); len(bytes.TrimSpace(d)) > 0 {
-			out = append(out, d)
-		}
+// file returns what a file holds: as parsed before, if it has not changed.
+func (l *loader) file(root, file string) *parsedFile {
+	if f := l.next[file]; f != nil {
+		return f
 	}
-	return out
-}
-
-// resourceList returns the resources of a document: the list under
-// "resources", or the document itself.
-func resourceList(doc []byte) ([]json.RawMessage, error) {
-	var top map[string]json.RawMessage
-	if err := json.Unmarshal(doc, &top); err != nil {
-		return nil, errors.New(`want a mapping with "resources" or "@type"`)
-	}
-	if _, ok := top["@type"]; ok {
-		return []json.RawMessage{doc}, nil
-	}
-	for k := range top {
-		// version_info and the like belong to a DiscoveryResponse on disk.
-		if !slices.Contains([]string{"resources", "version_info", "type_url", "nonce"}, k) {
-			return nil, fmt.Errorf(`unknown field %q: want "resources" or "@type"`, k)
-		}
-	}
-	raw, ok := top["resources"]
-	if !ok {
-		return nil, errors.New(`no "resources"`)
-	}
-	var list []json.RawMessage
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, errors.New("resources: want a list")
-	}
-	return list, nil
-}
-
-// jsonPosition is protojson's place in our intermediate JSON, which says
-// nothing to whoever wrote YAML.
-var jsonPosition = regexp.MustCompile(`\(line \d+:\d+\): `)
-
-func parseResource(origin string, raw json.RawMessage, to Resources) error {
-	a := new(anypb.Any)
-	if err := protojson.Unmarshal(raw, a); err != nil {
-		return fmt.Errorf("%s: %s", origin, strings.TrimPrefix(jsonPosition.ReplaceAllString(err.Error(), ""), "proto: "))
-	}
-	m, err := a.UnmarshalNew()
+	b, err := os.ReadFile(filepath.Join(root, file))
 	if err != nil {
-		return fmt.Errorf("%s: %w", origin, err)
+		return &parsedFile{errs: at(file, err)}
 	}
-	url := a.GetTypeUrl()
-	if !slices.Contains(typeURLs, url) {
-		return fmt.Errorf("%s: %s is not a resource that is published", origin, url)
+	f := l.parsed[file]
+	if f == nil || !f.is(b) {
+		f = parseFile(file, b)
 	}
-	name := cachev3.GetResourceName(m)
-	if name == "" {
-		return fmt.Errorf("%s: %s without a name", origin, m.ProtoReflect().Descriptor().Name())
-	}
-	if prev, dup := to.add(url, name, Resource{m, origin}); dup {
-		return fmt.Errorf("%s: %s %q is in %s already", origin, m.ProtoReflect().Descriptor().Name(), name, prev.Origin)
-	}
-	return nil
+	l.next[file] = f
+	return f
 }

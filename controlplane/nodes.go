@@ -1,41 +1,42 @@
 package controlplane
 
 import (
-	"maps"
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
-// NodeStatus is what is known of a connected proxy.
+// NodeStatus is what is known of a connected proxy's stream.
 type NodeStatus struct {
-	Key       string // group/id
 	ID        string
 	Cluster   string
-	Group     string
+	Group     string // "" if its group is gone
+	Delta     bool   // the incremental variant of the protocol
 	Connected time.Time
 	Types     map[string]TypeStatus // by type URL
 }
 
-// TypeStatus is how a proxy stands to one resource type.
+// TypeStatus is how a stream stands to one resource type.
 type TypeStatus struct {
-	Sent     string   // version sent last
-	Acked    string   // version accepted last
-	Nacked   string   // version refused last, "" if the newest was accepted
-	Error    string   // why
-	Received []string // names accepted last
+	Sent   string // version sent last
+	Acked  string // version accepted last
+	Nacked string // version refused last, "" if the newest was accepted
+	Error  string // why
 }
 
-// nodes tracks what each stream's proxy was sent and has accepted. Safe for
-// concurrent use.
+// nodes tracks what each stream's proxy asked for, was sent and has accepted.
+// Safe for concurrent use. Its lock is taken before the cache's.
 type nodes struct {
 	changed func(key string) // called without the lock when an answer came in
 
 	mu      sync.Mutex // guards all below
 	streams map[streamID]*nodeStream
+	byKey   map[string][]*nodeStream // the streams of a node
 }
 
 // streamID is a stream of either protocol variant: the two count by
@@ -46,142 +47,167 @@ type streamID struct {
 }
 
 type nodeStream struct {
+	key    string
+	node   *corev3.Node
 	status NodeStatus
 	types  map[string]*typeTrack
 }
 
-// typeTrack follows the answers for one type on one stream.
-type typeTrack struct {
-	nonce, version string            // of the newest response
-	names          []string          // its resources
-	acked          map[string]string // resource name -> version it was accepted with
-	TypeStatus
-}
-
 func newNodes(changed func(key string)) *nodes {
-	return &nodes{changed: changed, streams: map[streamID]*nodeStream{}}
+	return &nodes{changed: changed, streams: map[streamID]*nodeStream{}, byKey: map[string][]*nodeStream{}}
 }
 
 // open notes the node of a stream's first request.
-func (n *nodes) open(id streamID, key, group string, node *corev3.Node) {
+func (n *nodes) open(id streamID, node *corev3.Node, group string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.streams[id] = &nodeStream{
-		status: NodeStatus{Key: key, ID: node.GetId(), Cluster: node.GetCluster(), Group: group, Connected: time.Now()},
+	s := &nodeStream{
+		key: nodeKey(node), node: node,
+		status: NodeStatus{ID: node.GetId(), Cluster: node.GetCluster(), Group: group, Delta: id.delta, Connected: time.Now()},
 		types:  map[string]*typeTrack{},
 	}
+	n.streams[id] = s
+	n.byKey[s.key] = append(n.byKey[s.key], s)
 }
 
-func (n *nodes) close(id streamID) {
+// close forgets a stream and returns its node, nil if it never told.
+func (n *nodes) close(id streamID) *corev3.Node {
 	n.mu.Lock()
 	s := n.streams[id]
-	delete(n.streams, id)
-	n.mu.Unlock()
-	if s != nil {
-		n.changed(s.status.Key)
+	if s == nil {
+		n.mu.Unlock()
+		return nil
 	}
+	delete(n.streams, id)
+	rest := slices.DeleteFunc(n.byKey[s.key], func(o *nodeStream) bool { return o == s })
+	if n.byKey[s.key] = rest; len(rest) == 0 {
+		delete(n.byKey, s.key)
+	}
+	n.mu.Unlock()
+	n.changed(s.key)
+	return s.node
 }
 
-// key returns the node key of a stream, "" before its first request.
-func (n *nodes) key(id streamID) string {
+// node returns the node of a stream, nil before its first request.
+func (n *nodes) node(id streamID) *corev3.Node {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if s := n.streams[id]; s != nil {
-		return s.status.Key
+		return s.node
 	}
-	return ""
+	return nil
 }
 
-func (s *nodeStream) track(url string) *typeTrack {
-	t := s.types[url]
-	if t == nil {
-		t = &typeTrack{acked: map[string]string{}}
-		s.types[url] = t
-	}
-	return t
-}
-
-// sent notes a response.
-func (n *nodes) sent(id streamID, url, nonce, version string, names, removed []string) {
+// regrouped notes the group of a node's streams.
+func (n *nodes) regrouped(key, group string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := n.streams[id]
-	if s == nil {
-		return
-	}
-	t := s.track(url)
-	t.nonce, t.version, t.names = nonce, version, names
-	t.Sent = version
-	for _, r := range removed {
-		delete(t.acked, r)
+	for _, s := range n.byKey[key] {
+		s.status.Group = group
 	}
 }
 
-// answered notes a request; an ACK or a NACK if it carries the nonce of the
-// newest response. It reports whether it was a NACK.
-func (n *nodes) answered(id streamID, url, nonce, nack string) (isNACK bool) {
+// request notes a request. It reports whether it was a NACK.
+func (n *nodes) request(id streamID, r request) (isNACK bool) {
 	n.mu.Lock()
 	s := n.streams[id]
-	if s == nil || nonce == "" || s.track(url).nonce != nonce {
+	if s == nil {
 		n.mu.Unlock()
 		return false
 	}
-	t := s.track(url)
-	if nack != "" {
-		t.Nacked, t.Error = t.version, nack
-	} else {
-		t.Acked, t.Nacked, t.Error = t.version, "", ""
-		t.Received = t.names
-		for _, r := range t.names {
-			t.acked[r] = t.version
-		}
+	t := s.types[r.url]
+	if t == nil {
+		t = newTypeTrack(id.delta, r)
+		s.types[r.url] = t
 	}
-	key := s.status.Key
+	t.asked(r)
 	n.mu.Unlock()
-	n.changed(key)
-	return nack != ""
+	n.changed(s.key)
+	return r.nack != ""
 }
 
-// settled reports whether the node has taken in a version of a type: every
-// stream on which it asked for the type has answered it and, with names, has
-// accepted those resources. A refusal counts as an answer: waiting longer
-// changes nothing. A node that never asked for the type is settled unless
-// names are wanted.
-func (n *nodes) settled(key, url, version string, names []string) bool {
+// sent notes a response.
+func (n *nodes) sent(id streamID, url string, r response) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	asked := false
-	for _, s := range n.streams {
-		t := s.types[url]
-		if s.status.Key != key || t == nil {
-			continue
+	if s := n.streams[id]; s != nil && s.types[url] != nil {
+		s.types[url].sent(r)
+	}
+}
+
+// verdict is how a node stands to what it was sent.
+type verdict uint8
+
+const (
+	accepted verdict = iota
+	pending          // not answered yet
+	refused
+)
+
+// stands reports how a node stands to a state's resources of one type, over
+// all of its streams. A node that never asked for the type has nothing against
+// it, and a stream that has been waited for in vain is not waited for again
+// until it answers.
+func (n *nodes) stands(key, url string, st *state) verdict {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	worst := accepted
+	for _, s := range n.byKey[key] {
+		if t := s.types[url]; t != nil && !t.late {
+			worst = max(worst, t.stands((*st)[url]))
 		}
-		asked = true
-		if t.Nacked == version {
-			continue
-		}
-		if t.Acked != version {
-			return false
-		}
-		for _, name := range names {
-			if _, ok := t.acked[name]; !ok {
+	}
+	return worst
+}
+
+// has reports whether a node has accepted the endpoints of all those of the
+// clusters (name -> name of the endpoints) that it asked for.
+func (n *nodes) has(key string, clusters map[string]string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for cluster, eds := range clusters {
+		wanted, served := false, false
+		for _, s := range n.byKey[key] {
+			if t := s.types[resourcev3.ClusterType]; t != nil && t.subscribes(cluster) {
+				wanted = true
+			}
+			t := s.types[resourcev3.EndpointType]
+			switch {
+			case t == nil:
+			case t.got(eds):
+				served = true
+			case t.subscribes(eds) && !t.late:
 				return false
 			}
 		}
-	}
-	return asked || len(names) == 0
-}
-
-// connected reports whether the node has a stream.
-func (n *nodes) connected(key string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, s := range n.streams {
-		if s.status.Key == key {
-			return true
+		if wanted && !served {
+			return false
 		}
 	}
-	return false
+	return true
+}
+
+// gaveUp notes that a node was waited for in vain.
+func (n *nodes) gaveUp(key string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.byKey[key] {
+		for _, t := range s.types {
+			t.late = t.late || t.open
+		}
+	}
+}
+
+// ifGone calls f if the node has no stream, and reports it. No stream of the
+// node opens while f runs.
+func (n *nodes) ifGone(key string, f func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.byKey[key]) > 0 {
+		return false
+	}
+	f()
+	return true
 }
 
 // list returns a status for each stream, sorted by node.
@@ -192,11 +218,13 @@ func (n *nodes) list() []NodeStatus {
 	for _, s := range n.streams {
 		st := s.status
 		st.Types = make(map[string]TypeStatus, len(s.types))
-		for _, url := range slices.Sorted(maps.Keys(s.types)) {
-			st.Types[url] = s.types[url].TypeStatus
+		for url, t := range s.types {
+			st.Types[url] = t.TypeStatus
 		}
 		out = append(out, st)
 	}
-	slices.SortFunc(out, func(a, b NodeStatus) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(out, func(a, b NodeStatus) int {
+		return cmp.Or(strings.Compare(a.Cluster, b.Cluster), strings.Compare(a.ID, b.ID), a.Connected.Compare(b.Connected))
+	})
 	return out
 }

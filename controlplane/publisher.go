@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -13,21 +14,20 @@ import (
 
 // stepTimeout bounds the wait for a proxy's answer within a change. A proxy
 // that is slower than that gets the rest anyway: a stuck proxy must not stop
-// the fleet's configuration for ever.
+// its configuration for ever.
 const stepTimeout = 5 * time.Second
 
 // publisher leads every connected node from the state it has to the state it
-// should have. One goroutine (run) owns all of it; others only kick.
+// should have. One goroutine (run) owns all of it; others only post.
 type publisher struct {
 	cache cachev3.SnapshotCache
 	nodes *nodes
 	log   *slog.Logger
 
 	// owned by run
-	groups  map[string]*state
-	match   func(*corev3.Node) *Revision // which group a node belongs to
-	members map[string]*member           // by node key
-	plans   map[[2]*state][]step
+	groups  revisions
+	members map[string]*member // by node key
+	plans   map[planKey]plan
 
 	wakeup chan struct{} // capacity 1
 
@@ -37,23 +37,41 @@ type publisher struct {
 
 // event is what run is told.
 type event struct {
-	key  string            // a node connected, answered or left
-	node *corev3.Node      // with key: the node that connected
-	set  map[string]*state // the groups' states; nil: no change
+	key    string       // a node connected, answered or left
+	node   *corev3.Node // with key: the node that connected
+	groups revisions    // what is to be published; nil: no change
 }
 
 // member is a node being led.
 type member struct {
-	node     *corev3.Node
-	at       *state // published last
-	steps    []step // still to do; steps[0] is at, being waited for
-	deadline time.Time
+	node *corev3.Node
+	at   *state // published last
+	to   *state // to be reached; nil: the group is gone, its proxies keep what they have
+
+	made     bool              // clusters changed and the node has not confirmed them yet
+	fresh    map[string]string // clusters that came and whose endpoints it has not confirmed yet; -> endpoints
+	added    bool              // a cluster that it had not is among what changed
+	swapping bool              // listeners or routes changed and it has not confirmed them yet
+
+	deadline time.Time // of the wait it is in; zero: it waits for nothing, or for a new revision
+	held     bool      // it refused what the next step needs, and that was logged
 }
 
-func newPublisher(cache cachev3.SnapshotCache, match func(*corev3.Node) *Revision, log *slog.Logger) *publisher {
+// plan is one step, which all nodes share that are at the same point.
+type plan struct {
+	st   *state
+	kind stepKind
+}
+
+type planKey struct {
+	from, to *state
+	swapping bool
+}
+
+func newPublisher(cache cachev3.SnapshotCache, log *slog.Logger) *publisher {
 	return &publisher{
-		cache: cache, log: log, match: match,
-		groups: map[string]*state{}, members: map[string]*member{}, plans: map[[2]*state][]step{},
+		cache: cache, log: log,
+		members: map[string]*member{}, plans: map[planKey]plan{},
 		wakeup: make(chan struct{}, 1),
 	}
 }
@@ -94,93 +112,156 @@ func (p *publisher) run(ctx context.Context) {
 }
 
 func (p *publisher) handle(ctx context.Context, e event) {
-	if e.set != nil {
-		p.groups = e.set
+	m := p.members[e.key]
+	switch {
+	case e.groups != nil:
+		p.groups = e.groups
 		clear(p.plans)
 		for key, m := range p.members {
-			p.retarget(ctx, key, m)
+			p.target(key, m)
+			p.advance(ctx, key, m)
 		}
-		return
-	}
-	m := p.members[e.key]
-	if e.node != nil {
+	case e.node != nil:
 		if m == nil {
 			m = &member{}
 			p.members[e.key] = m
 		}
 		m.node = e.node
-		p.retarget(ctx, e.key, m)
-		return
-	}
-	if m == nil {
-		return
-	}
-	if !p.nodes.connected(e.key) {
+		p.target(e.key, m)
+		p.advance(ctx, e.key, m)
+	case m == nil:
+	case p.nodes.ifGone(e.key, func() { p.cache.ClearSnapshot(e.key) }):
 		delete(p.members, e.key)
-		p.cache.ClearSnapshot(e.key)
-		return
-	}
-	p.advance(ctx, e.key, m)
-}
-
-// retarget leads a member to its group's present state from wherever it is.
-func (p *publisher) retarget(ctx context.Context, key string, m *member) {
-	var to *state
-	if rev := p.match(m.node); rev != nil {
-		to = p.groups[rev.Group.Name]
-	}
-	if to == nil {
-		m.steps = nil // the group is gone: its proxies keep what they have
-		return
-	}
-	if m.at == to && len(m.steps) == 0 {
-		return
-	}
-	id := [2]*state{m.at, to}
-	steps, ok := p.plans[id]
-	if !ok {
-		steps = plan(m.at, to)
-		p.plans[id] = steps
-	}
-	m.steps = steps
-	if len(steps) == 0 {
-		m.at = to
-		return
-	}
-	p.publish(ctx, key, m)
-	p.advance(ctx, key, m)
-}
-
-// publish hands the member's present step to the cache.
-func (p *publisher) publish(ctx context.Context, key string, m *member) {
-	m.at = m.steps[0].state
-	m.deadline = time.Now().Add(stepTimeout)
-	if err := p.cache.SetSnapshot(ctx, key, m.at.snapshot); err != nil && ctx.Err() == nil {
-		p.log.Error("publishing failed", "node", key, "reason", err)
+	default:
+		p.advance(ctx, e.key, m)
 	}
 }
 
-// advance goes on to the next step as long as the present one is settled.
+// target sets where a member is to be led: to its group's present state.
+func (p *publisher) target(key string, m *member) {
+	m.held = false
+	rev := p.groups.of(m.node)
+	if rev == nil {
+		if m.to != nil {
+			p.log.Warn("the node's group is gone; it keeps what it has", "node", m.node.GetId(), "cluster", m.node.GetCluster())
+		}
+		m.to = nil
+		p.nodes.regrouped(key, "")
+		return
+	}
+	m.to = rev.Group.state
+	p.nodes.regrouped(key, rev.Group.Name)
+}
+
+// advance goes step by step to where the member is to be led, as far as it has
+// taken in what the next step needs.
 func (p *publisher) advance(ctx context.Context, key string, m *member) {
-	for len(m.steps) > 0 && p.settled(key, m.steps[0]) {
-		p.next(ctx, key, m)
+	for m.to != nil && m.at != m.to {
+		if m.at == nil {
+			p.publish(ctx, key, m, m.to)
+			continue
+		}
+		if m.swapping && p.confirmsSwap(key, m) == accepted {
+			m.swapping = false
+		}
+		next := p.next(m)
+		v := accepted
+		switch next.kind {
+		case stepSwap:
+			v = p.confirmsMake(key, m)
+		case stepBreak:
+			v = p.confirmsSwap(key, m)
+		}
+		switch v {
+		case pending:
+			if m.deadline.IsZero() {
+				m.deadline = time.Now().Add(stepTimeout)
+			}
+			return
+		case refused:
+			m.deadline = time.Time{}
+			if !m.held {
+				m.held = true
+				p.log.Warn("the rest of the change is held back from a node that refused a part of it", "node", m.node.GetId(), "cluster", m.node.GetCluster())
+			}
+			return
+		}
+		p.step(ctx, key, m, next)
+	}
+	m.deadline = time.Time{}
+}
+
+func (p *publisher) next(m *member) plan {
+	id := planKey{m.at, m.to, m.swapping}
+	s, ok := p.plans[id]
+	if !ok {
+		s.st, s.kind = nextStep(m.at, m.to, m.swapping)
+		p.plans[id] = s
+	}
+	return s
+}
+
+// step publishes a step and notes what must be confirmed before others.
+func (p *publisher) step(ctx context.Context, key string, m *member, s plan) {
+	switch s.kind {
+	case stepMake:
+		m.made = m.made || !s.st.same(m.at, resourcev3.ClusterType)
+		m.added = m.added || s.st.adds(m.at, resourcev3.ClusterType)
+		if fresh := s.st.newAssignments(m.at); len(fresh) > 0 {
+			if m.fresh == nil {
+				m.fresh = map[string]string{}
+			}
+			maps.Copy(m.fresh, fresh)
+		}
+		maps.DeleteFunc(m.fresh, func(cluster, eds string) bool {
+			r := (*s.st)[resourcev3.ClusterType].byName[cluster]
+			return r == nil || r.assignment() != eds || (*s.st)[resourcev3.EndpointType].byName[eds] == nil
+		})
+	case stepSwap:
+		m.made, m.added, m.fresh, m.swapping = false, false, nil, true
+	case stepBreak:
+		m.swapping = false
+	}
+	p.publish(ctx, key, m, s.st)
+}
+
+func (p *publisher) publish(ctx context.Context, key string, m *member, st *state) {
+	m.at, m.deadline, m.held = st, time.Time{}, false
+	if err := p.cache.SetSnapshot(ctx, key, st); err != nil && ctx.Err() == nil {
+		p.log.Error("publishing failed", "node", m.node.GetId(), "cluster", m.node.GetCluster(), "reason", err)
 	}
 }
 
-func (p *publisher) next(ctx context.Context, key string, m *member) {
-	m.steps = m.steps[1:]
-	if len(m.steps) > 0 {
-		p.publish(ctx, key, m)
-	}
-}
-
-func (p *publisher) settled(key string, s step) bool {
-	for _, w := range s.wait {
-		if !p.nodes.settled(key, w.url, w.version, w.names) {
-			return false
+// confirmsMake reports whether a node has what listeners and routes may refer
+// to now. If it refused clusters of which one is new, a route to that one would
+// fail: it keeps its routes. If all it refused is a change, it goes on with the
+// clusters it has.
+func (p *publisher) confirmsMake(key string, m *member) verdict {
+	if m.made {
+		switch v := p.nodes.stands(key, resourcev3.ClusterType, m.at); {
+		case v == pending, v == refused && m.added:
+			return v
 		}
 	}
-	return true
+	if len(m.fresh) > 0 && !p.nodes.has(key, m.fresh) {
+		if p.nodes.stands(key, resourcev3.EndpointType, m.at) == refused {
+			return refused
+		}
+		return pending
+	}
+	m.made, m.added, m.fresh = false, false, nil
+	return accepted
+}
+
+// confirmsSwap reports whether a node has taken in the listeners and routes, so
+// that what the former ones used can go. If it refused one, the former one
+// serves on and needs what it uses.
+func (p *publisher) confirmsSwap(key string, m *member) verdict {
+	v := accepted
+	for _, url := range usingTypes {
+		v = max(v, p.nodes.stands(key, url, m.at))
+	}
+	return v
 }
 
 // expire moves on members that waited too long, and returns when to look
@@ -188,12 +269,13 @@ func (p *publisher) settled(key string, s step) bool {
 func (p *publisher) expire(ctx context.Context, now time.Time) time.Duration {
 	next := time.Hour
 	for key, m := range p.members {
-		for len(m.steps) > 0 && !m.deadline.After(now) {
-			p.log.Warn("the proxy does not answer; going on with the change", "node", key, "waited", stepTimeout)
-			p.next(ctx, key, m)
+		if !m.deadline.IsZero() && !m.deadline.After(now) {
+			p.log.Warn("the node does not answer; going on with the change", "node", m.node.GetId(), "cluster", m.node.GetCluster(), "waited", stepTimeout)
+			p.nodes.gaveUp(key)
+			p.step(ctx, key, m, p.next(m))
 			p.advance(ctx, key, m)
 		}
-		if len(m.steps) > 0 {
+		if !m.deadline.IsZero() {
 			next = min(next, m.deadline.Sub(now))
 		}
 	}

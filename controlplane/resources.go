@@ -3,10 +3,12 @@ package controlplane
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
-	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
@@ -20,88 +22,90 @@ var typeURLs = []string{
 	resourcev3.ScopedRouteType, resourcev3.VirtualHostType,
 }
 
-// Resource is one xDS resource and where it came from. Immutable.
+// Resource is one xDS resource and where it came from. Immutable; shared by
+// all groups that include its folder and by all loads while its file stays as
+// it is, so that it is encoded, hashed and checked once.
 type Resource struct {
 	Message proto.Message
 	Origin  string // "edge/routes.yaml: resources[2]"
+	Name    string
+	URL     string
+
+	encoded []byte // Message's deterministic encoding
+	hash    string // of encoded; go-control-plane's version of the resource
+
+	check struct { // what Check found
+		once     sync.Once
+		warnings []string
+		err      error
+	}
+}
+
+func newResource(url, origin string, m proto.Message) (*Resource, error) {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	return &Resource{
+		Message: m, Origin: origin, Name: cachev3.GetResourceName(m), URL: url,
+		encoded: b, hash: cachev3.HashResource(b),
+	}, nil
+}
+
+// kind is the message's name, as people know it: "RouteConfiguration".
+func (r *Resource) kind() string { return string(r.Message.ProtoReflect().Descriptor().Name()) }
+
+// assignment returns the name of the endpoint resource that a cluster needs,
+// "" if it needs none.
+func (r *Resource) assignment() string {
+	cl, ok := r.Message.(*clusterv3.Cluster)
+	if !ok || cl.GetType() != clusterv3.Cluster_EDS {
+		return ""
+	}
+	if s := cl.GetEdsClusterConfig().GetServiceName(); s != "" {
+		return s
+	}
+	return cl.GetName()
 }
 
 // Resources are the resources of one node group, by type URL and name. A
 // published value is never changed.
-type Resources map[string]map[string]Resource
+type Resources map[string]map[string]*Resource
 
-// add stores a resource; it returns the one that has the name already, if any.
-func (r Resources) add(url, name string, res Resource) (prev Resource, dup bool) {
-	if r[url] == nil {
-		r[url] = map[string]Resource{}
+// add stores a resource unless there is one of its type and name, which is the
+// error.
+func (r Resources) add(res *Resource) error {
+	if r[res.URL] == nil {
+		r[res.URL] = map[string]*Resource{}
 	}
-	if prev, dup = r[url][name]; dup {
-		return prev, true
+	if prev := r[res.URL][res.Name]; prev != nil {
+		return fmt.Errorf("%s: %s %q: is in %s already", res.Origin, res.kind(), res.Name, prev.Origin)
 	}
-	r[url][name] = res
-	return Resource{}, false
+	r[res.URL][res.Name] = res
+	return nil
 }
 
 // names returns the sorted names of a type's resources.
 func (r Resources) names(url string) []string { return slices.Sorted(maps.Keys(r[url])) }
 
-// with returns a copy of r that has other's resources of the types given.
-func (r Resources) with(other Resources, urls ...string) Resources {
-	out := maps.Clone(r)
-	for _, u := range urls {
-		out[u] = other[u]
-	}
-	return out
-}
-
-// union returns the resources of a type in a and b; b's win.
-func union(a, b map[string]Resource) map[string]Resource {
-	out := make(map[string]Resource, len(a)+len(b))
-	maps.Copy(out, a)
-	maps.Copy(out, b)
-	return out
-}
-
-// version is the hash of a type's content: the same resources have the same
-// version, also after a restart, so that nothing is sent twice.
-func (r Resources) version(url string) string {
-	h := sha256.New()
-	opt := proto.MarshalOptions{Deterministic: true}
-	for _, n := range r.names(url) {
-		b, err := opt.Marshal(r[url][n].Message)
-		if err != nil { // only for invalid UTF-8, which the parser has refused
-			b = []byte(err.Error())
-		}
-		sum := sha256.Sum256(b)
-		h.Write([]byte(n))
-		h.Write([]byte{0})
-		h.Write(sum[:])
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
-}
-
-// cacheSnapshot returns r in go-control-plane's form, each type with its own
-// version.
-func (r Resources) cacheSnapshot() *cachev3.Snapshot {
-	s := new(cachev3.Snapshot)
-	for _, url := range typeURLs {
-		i := cachev3.GetResponseType(url)
-		if i == types.UnknownType {
-			continue
-		}
-		list := make([]types.Resource, 0, len(r[url]))
-		for _, n := range r.names(url) {
-			list = append(list, r[url][n].Message)
-		}
-		s.Resources[i] = cachev3.NewResources(r.version(url), list)
-	}
-	return s
-}
-
-func (r Resources) count() int {
+// Count returns the number of resources of all types.
+func (r Resources) Count() int {
 	n := 0
 	for _, m := range r {
 		n += len(m)
 	}
 	return n
+}
+
+// contentVersion is the hash of a type's content: the same resources have the
+// same version, also after a restart.
+func contentVersion(byName map[string]*Resource) string {
+	h := sha256.New()
+	for _, n := range slices.Sorted(maps.Keys(byName)) {
+		h.Write([]byte(n))
+		h.Write([]byte{0})
+		h.Write([]byte(byName[n].hash))
+		h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }

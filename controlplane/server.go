@@ -3,7 +3,6 @@ package controlplane
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -37,15 +36,18 @@ type Options struct {
 
 // Server serves the resources of a directory over ADS.
 type Server struct {
-	opt       Options
-	log       *slog.Logger
-	store     *Store
-	nodes     *nodes
-	publisher *publisher
-	cache     cachev3.SnapshotCache
+	opt        Options
+	log        *slog.Logger
+	store      *Store
+	nodes      *nodes
+	publisher  *publisher
+	cache      cachev3.SnapshotCache
+	deltaTypes sync.Map // stream id -> type URL of a delta stream for one type, "" for ADS
 
-	// owned by Reload's caller: Run's watching goroutine, or New
-	loadErr error
+	mu     sync.Mutex // guards all below; held during a Reload
+	loader loader
+	told   map[string]bool // faults and warnings logged last
+	faulty bool
 }
 
 // New reads the directory and returns a server for it. It fails if the
@@ -56,9 +58,10 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{opt: o, log: o.Logger, store: NewStore()}
 	// Not go-control-plane's ADS mode, which drops a watch whose names are no
-	// superset of the snapshot's: the publisher orders changes itself.
-	s.cache = cachev3.NewSnapshotCache(false, keyHash{}, nil)
-	s.publisher = newPublisher(s.cache, s.store.For, o.Logger)
+	// superset of the snapshot's: the publisher orders changes itself. See
+	// docs/adr/0003-go-control-plane-faults.md.
+	s.cache = &knownCache{cachev3.NewSnapshotCache(false, keyHash{}, nil)}
+	s.publisher = newPublisher(s.cache, o.Logger)
 	s.nodes = newNodes(s.publisher.kick)
 	s.publisher.nodes = s.nodes
 	if err := s.Reload(); err != nil && len(s.store.Revisions()) == 0 {
@@ -68,54 +71,54 @@ func New(o Options) (*Server, error) {
 }
 
 // Reload reads the directory again and publishes what changed. Groups with a
-// fault keep their last good revision; the error names every fault.
+// fault keep their last good revision; the error joins every fault (see
+// Faults).
 func (s *Server) Reload() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	begin := time.Now()
-	cfg, err := LoadDir(s.opt.Dir)
+	cfg, err := s.loader.load(s.opt.Dir)
+	var warnings []string
 	if err == nil {
-		for name, g := range cfg.Groups {
-			warnings, err := Check(g)
-			for _, w := range warnings {
-				s.log.Warn("configuration warning", "group", name, "reason", w)
-			}
-			if err != nil {
-				delete(cfg.Groups, name)
-				cfg.Errors[name] = err
-			}
-		}
-		for name, e := range cfg.Errors {
-			err = errors.Join(err, fmt.Errorf("group %q: %w", name, e))
-		}
+		warnings = cfg.Check()
+		err = cfg.Err()
 		if changed := s.store.Apply(cfg.Groups, cfg.Errors); len(changed) > 0 {
-			set := map[string]*state{}
-			for _, r := range s.store.Revisions() {
-				set[r.Group.Name] = s.state(r)
+			groups := s.store.present()
+			if groups == nil {
+				groups = revisions{}
 			}
-			s.publisher.post(event{set: set})
-			for _, r := range s.store.Revisions() {
-				s.log.Debug("group", "group", r.Group.Name, "revision", r.Number, "resources", r.Group.Resources.count())
+			s.publisher.post(event{groups: groups})
+			for _, r := range groups {
+				s.log.Debug("group", "group", r.Group.Name, "revision", r.Number, "resources", r.Group.Resources.Count())
 			}
 			s.log.Info("configuration published", "groups", changed, "took", time.Since(begin).Round(time.Millisecond))
 		}
 	}
-	switch {
-	case err != nil && (s.loadErr == nil || s.loadErr.Error() != err.Error()):
-		s.log.Warn("configuration refused; the last good one is served", "reason", err)
-	case err == nil && s.loadErr != nil:
-		s.log.Info("configuration is good again")
-	}
-	s.loadErr = err
+	s.tell(warnings, err)
 	if s.opt.OnLoad != nil {
 		s.opt.OnLoad(err)
 	}
 	return err
 }
 
-// state returns the published form of a revision, the same for the same
-// revision.
-func (s *Server) state(r *Revision) *state {
-	r.once.Do(func() { r.state = newState(r.Group.Resources) })
-	return r.state
+// tell logs what is wrong and was not so at the load before, one line each.
+func (s *Server) tell(warnings []string, err error) {
+	told := map[string]bool{}
+	line := func(msg, reason string) {
+		if told[reason] = true; !s.told[reason] {
+			s.log.Warn(msg, "reason", reason)
+		}
+	}
+	for _, w := range warnings {
+		line("configuration warning", w)
+	}
+	for _, f := range Faults(err) {
+		line("configuration refused; the last good one is served", f.Error())
+	}
+	if err == nil && s.faulty {
+		s.log.Info("configuration is good again")
+	}
+	s.told, s.faulty = told, err != nil
 }
 
 // Nodes returns the connected proxies and what they have accepted.
@@ -129,7 +132,7 @@ func (s *Server) Revisions() []*Revision { return s.store.Revisions() }
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, err := newWatcher(s.opt.Dir)
+	w, err := newWatcher(s.opt.Dir, s.log)
 	if err != nil {
 		ln.Close()
 		return err
@@ -142,7 +145,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 
 	var wg sync.WaitGroup
 	wg.Go(func() { s.publisher.run(ctx) })
-	wg.Go(func() { w.run(ctx, func() { _ = s.Reload() }, s.log) }) // Reload logs its error
+	wg.Go(func() { w.run(ctx, func() { _ = s.Reload() }) }) // Reload logs its error
 	wg.Go(func() {
 		<-ctx.Done()
 		srv.Stop() // ADS streams never end by themselves

@@ -13,20 +13,20 @@ import (
 type Revision struct {
 	Number uint64 // of the store, counted from 1
 	Group  *Group
-
-	once  sync.Once
-	state *state // set under once
 }
+
+// revisions are the good revisions of all groups, sorted by name. Immutable.
+type revisions []*Revision
 
 // Store keeps the last good revision of each group. Safe for concurrent use.
 type Store struct {
 	mu     sync.Mutex // guards all below
 	number uint64
-	groups map[string]*Revision
+	groups revisions
 }
 
 // NewStore returns a store without groups.
-func NewStore() *Store { return &Store{groups: map[string]*Revision{}} }
+func NewStore() *Store { return &Store{} }
 
 // Apply takes in what was loaded: the groups given replace theirs, groups that
 // are neither in it nor in keep are gone, groups in keep stay as they are. It
@@ -35,62 +35,61 @@ func (s *Store) Apply(groups map[string]*Group, keep map[string]error) (changed 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := map[string]*Revision{}
-	for name, rev := range s.groups {
+	old := map[string]*Revision{}
+	for _, rev := range s.groups {
+		name := rev.Group.Name
+		old[name] = rev
 		if _, ok := keep[name]; ok {
 			next[name] = rev
 		} else if _, ok := groups[name]; !ok {
 			changed = append(changed, name)
 		}
 	}
-	for name, g := range groups {
-		if old, ok := s.groups[name]; ok && old.Group.equal(g) {
-			next[name] = old
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		g := groups[name]
+		if rev := old[name]; rev != nil && rev.Group.equal(g) {
+			next[name] = rev
 			continue
 		}
 		s.number++
 		next[name] = &Revision{Number: s.number, Group: g}
 		changed = append(changed, name)
 	}
-	s.groups = next
+	s.groups = nil
+	for _, name := range slices.Sorted(maps.Keys(next)) {
+		s.groups = append(s.groups, next[name])
+	}
 	slices.Sort(changed)
 	return changed
 }
 
 // equal compares content, not origins.
 func (g *Group) equal(o *Group) bool {
-	if !slices.Equal(g.Nodes.IDs, o.Nodes.IDs) || !slices.Equal(g.Nodes.Clusters, o.Nodes.Clusters) {
-		return false
-	}
-	for _, url := range typeURLs {
-		if g.Resources.version(url) != o.Resources.version(url) {
-			return false
-		}
-	}
-	return true
+	return slices.Equal(g.Nodes.IDs, o.Nodes.IDs) && slices.Equal(g.Nodes.Clusters, o.Nodes.Clusters) &&
+		g.state.same(o.state, typeURLs...)
 }
 
-// Revisions returns the groups' revisions, sorted by name.
-func (s *Store) Revisions() []*Revision {
+// Revisions returns the groups' revisions, sorted by name. Read-only.
+func (s *Store) Revisions() []*Revision { return s.present() }
+
+func (s *Store) present() revisions {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []*Revision
-	for _, name := range slices.Sorted(maps.Keys(s.groups)) {
-		out = append(out, s.groups[name])
-	}
-	return out
+	return s.groups
 }
 
 // For returns the revision that a node gets, nil if it belongs to no group. A
 // match of the id goes before one of the cluster, then the group's name
 // decides, so that the answer does not depend on the order of files.
-func (s *Store) For(n *corev3.Node) *Revision {
-	revs := s.Revisions()
-	for _, r := range revs {
+func (s *Store) For(n *corev3.Node) *Revision { return s.present().of(n) }
+
+func (rs revisions) of(n *corev3.Node) *Revision {
+	for _, r := range rs {
 		if matchAny(r.Group.Nodes.IDs, n.GetId()) {
 			return r
 		}
 	}
-	for _, r := range revs {
+	for _, r := range rs {
 		if matchAny(r.Group.Nodes.Clusters, n.GetCluster()) {
 			return r
 		}

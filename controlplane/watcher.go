@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
@@ -20,84 +19,126 @@ const (
 	// pollTime finds changes that the kernel does not report: network file
 	// systems, or more folders than there are watches.
 	pollTime = 30 * time.Second
+	// missingTime is the same while the directory is not there.
+	missingTime = time.Second
 )
 
-// watcher notices changes below a directory.
+// watcher notices changes below a directory, and that the directory itself
+// goes and comes.
 type watcher struct {
 	root string
+	log  *slog.Logger
 	fs   *fsnotify.Watcher
+	said string // the fault that was logged last
 }
 
-func newWatcher(root string) (*watcher, error) {
+func newWatcher(root string, log *slog.Logger) (*watcher, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
 	f, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{root, f}
-	if err := w.addAll(); err != nil {
-		f.Close()
-		return nil, err
-	}
+	w := &watcher{root: root, log: log, fs: f}
+	w.watch()
 	return w, nil
 }
 
-// addAll watches every folder, following links to folders one level down as
-// mounted config maps have them. Adding one twice is harmless.
-func (w *watcher) addAll() error {
-	if err := w.fs.Add(w.root); err != nil {
-		return err
-	}
-	folders, err := filepath.Glob(filepath.Join(w.root, "*"))
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, f := range folders {
-		// A file, or a folder that went away meanwhile, is no fault.
-		if err := w.addTree(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+// watch watches every folder below the root, and the root's parent, in which
+// the root may be a link that is swapped. Links to folders are followed where
+// they lead now; folders that are left behind are not watched any more. It
+// reports whether the root is there.
+func (w *watcher) watch() bool {
+	want := map[string]bool{filepath.Dir(w.root): true}
+	real, err := filepath.EvalSymlinks(w.root)
+	if err == nil {
+		tree(real, want)
+		// A match of Glob that is a link to a folder, or to a file elsewhere.
+		links, _ := filepath.Glob(filepath.Join(real, "*")) // the pattern is good
+		for _, l := range links {
+			if target, err := filepath.EvalSymlinks(l); err == nil {
+				tree(target, want)
+			}
 		}
 	}
-	return errors.Join(errs...)
+	for _, dir := range w.fs.WatchList() {
+		if !want[dir] {
+			_ = w.fs.Remove(dir) // it may be gone
+		}
+	}
+	for dir := range want {
+		// Adding one twice is harmless, and needed if it has been replaced.
+		if e := w.fs.Add(dir); e != nil && err == nil {
+			err = e
+		}
+	}
+	w.complain(err)
+	return real != ""
 }
 
-func (w *watcher) addTree(root string) error {
-	real, err := filepath.EvalSymlinks(root)
-	if err != nil {
-		return err
-	}
-	return filepath.WalkDir(real, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return err
+// tree adds root, if it is a folder, and all folders below.
+func tree(root string, to map[string]bool) {
+	// What cannot be read is reported by the loader.
+	_ = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			to[p] = true
 		}
-		return w.fs.Add(p)
+		return nil
 	})
+}
+
+func (w *watcher) complain(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != w.said {
+		w.log.Warn("watching the configuration directory", "reason", err)
+	}
+	w.said = text
 }
 
 // run calls changed after each change, and now and then without one, until ctx
 // is done.
-func (w *watcher) run(ctx context.Context, changed func(), log *slog.Logger) {
+func (w *watcher) run(ctx context.Context, changed func()) {
 	defer w.fs.Close()
-	poll := time.NewTicker(pollTime)
+	// What changed before the folders were watched.
+	present := w.watch()
+	changed()
+	poll := time.NewTimer(pollTime)
 	defer poll.Stop()
 	for {
+		if present {
+			poll.Reset(pollTime)
+		} else {
+			poll.Reset(missingTime)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-poll.C:
-		case <-w.fs.Events:
+		case e := <-w.fs.Events:
+			if !w.ours(e) {
+				continue
+			}
 			w.settle(ctx)
 		case err := <-w.fs.Errors:
-			log.Warn("watching the configuration directory", "reason", err)
+			w.complain(err)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		if err := w.addAll(); err != nil {
-			log.Warn("watching the configuration directory", "reason", err)
-		}
+		present = w.watch()
 		changed()
 	}
+}
+
+// ours reports whether an event is about the root or below: its parent may be
+// as busy as /tmp.
+func (w *watcher) ours(e fsnotify.Event) bool {
+	return filepath.Dir(e.Name) != filepath.Dir(w.root) || e.Name == w.root
 }
 
 // settle waits until no event has come for settleTime.
@@ -114,8 +155,10 @@ func (w *watcher) settle(ctx context.Context) {
 			return
 		case <-quiet.C:
 			return
-		case <-w.fs.Events:
-			quiet.Reset(settleTime)
+		case e := <-w.fs.Events:
+			if w.ours(e) {
+				quiet.Reset(settleTime)
+			}
 		}
 	}
 }

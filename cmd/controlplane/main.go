@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -22,7 +21,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := root().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "controlplane:", err)
+		for _, fault := range controlplane.Faults(err) {
+			fmt.Fprintln(os.Stderr, "controlplane:", fault)
+		}
 		os.Exit(1)
 	}
 }
@@ -83,20 +84,18 @@ func check() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var errs []error
-			for name, err := range cfg.Errors {
-				errs = append(errs, fmt.Errorf("group %q: %w", name, err))
+			for _, w := range cfg.Check() {
+				fmt.Fprintln(cmd.OutOrStdout(), "warning:", w)
 			}
-			for name, g := range cfg.Groups {
-				warnings, err := controlplane.Check(g)
-				for _, w := range warnings {
-					fmt.Fprintf(cmd.OutOrStdout(), "warning: group %q: %s\n", name, w)
-				}
-				if err != nil {
-					errs = append(errs, fmt.Errorf("group %q: %w", name, err))
-				}
+			if err := cfg.Err(); err != nil {
+				return err
 			}
-			return errors.Join(errs...)
+			n := 0
+			for _, g := range cfg.Groups {
+				n += g.Resources.Count()
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d groups with %d resources: good\n", len(cfg.Groups), n)
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&dir, "config", "", "directory of node groups")

@@ -1,0 +1,154 @@
+package controlplane
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/anypb"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
+)
+
+// parsedFile is what a file holds, and all that is wrong with it. Immutable.
+type parsedFile struct {
+	sum       [sha256.Size]byte
+	resources []*Resource
+	errs      []error
+}
+
+func (f *parsedFile) is(content []byte) bool { return f.sum == sha256.Sum256(content) }
+
+func parseFile(file string, b []byte) *parsedFile {
+	f := &parsedFile{sum: sha256.Sum256(b)}
+	docs := splitDocuments(b)
+	if len(docs) == 0 {
+		// Perhaps it is just being written. Taken for "no resources", it would
+		// withdraw all that it had.
+		f.errs = append(f.errs, fmt.Errorf("%s: the file is empty", file))
+	}
+	for i, doc := range docs {
+		where := file
+		if len(docs) > 1 {
+			where = fmt.Sprintf("%s: document %d", file, i+1)
+		}
+		f.document(where, doc)
+	}
+	return f
+}
+
+func (f *parsedFile) document(where string, doc []byte) {
+	j, err := yaml.YAMLToJSONStrict(doc)
+	if err != nil {
+		f.errs = append(f.errs, at(where, err)...)
+		return
+	}
+	if string(j) == "null" {
+		return // only comments
+	}
+	list, single, err := resourceList(j)
+	if err != nil {
+		f.errs = append(f.errs, at(where, err)...)
+		return
+	}
+	for k, raw := range list {
+		origin := where
+		if !single {
+			origin = fmt.Sprintf("%s: resources[%d]", where, k)
+		}
+		r, err := parseResource(origin, raw)
+		if err != nil {
+			f.errs = append(f.errs, at(origin, err)...)
+			continue
+		}
+		f.resources = append(f.resources, r)
+	}
+}
+
+var documentMark = regexp.MustCompile(`(?m)^---([ \t].*)?\r?$`)
+
+func splitDocuments(b []byte) [][]byte {
+	var out [][]byte
+	for _, s := range documentMark.Split(string(b), -1) {
+		if d := []byte(s); len(bytes.TrimSpace(d)) > 0 {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// resourceList returns the resources of a document: the list under
+// "resources", or the document itself.
+func resourceList(doc []byte) (list []json.RawMessage, single bool, err error) {
+	var top map[string]json.RawMessage
+	if err := json.Unmarshal(doc, &top); err != nil {
+		return nil, false, errors.New(`want a mapping with "resources" or "@type"`)
+	}
+	if _, ok := top["@type"]; ok {
+		return []json.RawMessage{doc}, true, nil
+	}
+	for _, k := range sortedKeys(top) {
+		// version_info and the like belong to a DiscoveryResponse on disk.
+		if !slices.Contains([]string{"resources", "version_info", "type_url", "nonce"}, k) {
+			return nil, false, fmt.Errorf(`unknown field %q: want "resources" or "@type"`, k)
+		}
+	}
+	raw, ok := top["resources"]
+	if !ok {
+		return nil, false, errors.New(`no "resources"`)
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, false, errors.New("resources: want a list")
+	}
+	return list, false, nil
+}
+
+// parseResource reads one resource. The errors have neither origin nor more
+// than one line each.
+func parseResource(origin string, raw json.RawMessage) (*Resource, error) {
+	var head struct {
+		Type        string `json:"@type"`
+		Name        string `json:"name"`
+		ClusterName string `json:"cluster_name"`
+		Camel       string `json:"clusterName"`
+	}
+	// Fields of other types than these show in what follows.
+	_ = json.Unmarshal(raw, &head)
+	switch {
+	case head.Type == "":
+		return nil, errors.New(`no "@type"`)
+	case !slices.Contains(typeURLs, head.Type):
+		if _, err := protoregistry.GlobalTypes.FindMessageByURL(head.Type); err != nil {
+			return nil, fmt.Errorf("@type %q: unknown type", head.Type)
+		}
+		return nil, fmt.Errorf("@type %q: not a resource that is published", head.Type)
+	}
+	kind := head.Type[strings.LastIndexByte(head.Type, '.')+1:]
+	name := cmp.Or(head.Name, head.ClusterName, head.Camel)
+	what := fmt.Sprintf("%s %q", kind, name)
+
+	a := new(anypb.Any)
+	if err := bootstrap.Unmarshal(raw, a, bootstrap.Options{}); err != nil {
+		return nil, errors.Join(at(what, err)...)
+	}
+	m, err := a.UnmarshalNew()
+	if err != nil {
+		return nil, errors.Join(at(what, err)...)
+	}
+	if cachev3.GetResourceName(m) == "" {
+		return nil, fmt.Errorf("%s without a name", kind)
+	}
+	return newResource(head.Type, origin, m)
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
