@@ -50,8 +50,8 @@ func TestBadResource(t *testing.T) {
 	port := freePort(t)
 	ln := listener("in", port, "r")
 	eps := []string{endpoints("blue", blue), endpoints("green", green)}
-	cp.set(t, "n", ln, simpleRoute("r", "blue"), cluster("blue"), eps[0])
-	startProxy(t, "g", "n", cp.port)
+	cp.set(t, "node-1", ln, simpleRoute("r", "blue"), cluster("blue"), eps[0])
+	startProxy(t, "g", "node-1", cp.port)
 	waitServing(t, port)
 	answers := func(want string) func() error {
 		return func() error {
@@ -66,7 +66,7 @@ func TestBadResource(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	cp.set(t, "n", ln, simpleRoute("r", "green"), badCluster("blue"), cluster("green"), eps[0], eps[1])
+	cp.set(t, "node-1", ln, simpleRoute("r", "green"), badCluster("blue"), cluster("green"), eps[0], eps[1])
 	eventually(t, 10*time.Second, "the NACK", func() error {
 		n := cp.nacked(resourcev3.ClusterType)
 		if len(n) == 0 {
@@ -76,7 +76,7 @@ func TestBadResource(t *testing.T) {
 	})
 	eventually(t, 5*time.Second, "the good sibling serves", answers("green"))
 
-	cp.set(t, "n", ln, simpleRoute("r", "blue"), badCluster("blue"), cluster("green"), eps[0], eps[1])
+	cp.set(t, "node-1", ln, simpleRoute("r", "blue"), badCluster("blue"), cluster("green"), eps[0], eps[1])
 	eventually(t, 5*time.Second, "the last good version serves", answers("blue"))
 	if n := len(cp.nacked(resourcev3.ClusterType)); n > 5 {
 		t.Errorf("%d NACKs for two bad updates: the proxy spins", n)
@@ -94,9 +94,9 @@ func TestListenerPortTaken(t *testing.T) {
 	defer taken.Close()
 	cp := startXDSServer(t)
 	port := freePort(t)
-	cp.set(t, "n", listener("good", port, "r"), listener("bad", taken.Addr().(*net.TCPAddr).Port, "r"),
+	cp.set(t, "node-1", listener("good", port, "r"), listener("bad", taken.Addr().(*net.TCPAddr).Port, "r"),
 		simpleRoute("r", "blue"), cluster("blue"), endpoints("blue", blue))
-	startProxy(t, "g", "n", cp.port)
+	startProxy(t, "g", "node-1", cp.port)
 	eventually(t, 10*time.Second, "the NACK", func() error {
 		n := cp.nacked(resourcev3.ListenerType)
 		if len(n) == 0 {
@@ -115,8 +115,8 @@ func TestClusterComesLater(t *testing.T) {
 	cp := startXDSServer(t)
 	port := freePort(t)
 	ln, rt := listener("in", port, "r"), simpleRoute("r", "blue")
-	cp.set(t, "n", ln, rt)
-	startProxy(t, "g", "n", cp.port)
+	cp.set(t, "node-1", ln, rt)
+	startProxy(t, "g", "node-1", cp.port)
 	eventually(t, 10*time.Second, "UNAVAILABLE", func() error {
 		_, err := say(t, port)
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "cluster") {
@@ -124,7 +124,7 @@ func TestClusterComesLater(t *testing.T) {
 		}
 		return nil
 	})
-	cp.set(t, "n", ln, rt, cluster("blue"), endpoints("blue", blue))
+	cp.set(t, "node-1", ln, rt, cluster("blue"), endpoints("blue", blue))
 	eventually(t, 10*time.Second, "the cluster serves", func() error {
 		_, err := say(t, port)
 		return err

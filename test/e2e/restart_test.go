@@ -87,7 +87,7 @@ func TestBadFileKeepsLastGood(t *testing.T) {
       route: {cluster: blue}
 `)
 	eventually(t, 5*time.Second, "the control plane names the fault", func() error {
-		return contains(ctl.Output(), "routes.yaml", `"r"`, "virtual_hosts[0].routes[0].match.safe_regex")
+		return contains(ctl.Output(), "routes.yaml", "RouteConfiguration", "virtual_hosts[0].routes[0].match.safe_regex")
 	})
 	dir.put(t, "routes.yaml", revision("r", 3, 50))
 	eventually(t, 5*time.Second, "revision 3 is live", func() error {
