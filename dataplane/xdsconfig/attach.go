@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/cluster/discovery"
 	"github.com/sluice-proxy/sluice/dataplane/telemetry"
 	"github.com/sluice-proxy/sluice/internal/grpcclient"
@@ -174,21 +174,19 @@ func (m *Manager) connect(bs *bootstrapv3.Bootstrap, o Options) error {
 	if src.BackoffMax > 0 {
 		backoff.Max = src.BackoffMax
 	}
-	handle := m.handles.get(src.Cluster)
-	var extra []grpc.DialOption
+	options := grpcclient.Options{Authority: src.Authority}
 	if c, err := CompileCluster(bootstrap.Cluster(bs, src.Cluster), &Env{}); err == nil { // else addStatic tells
 		h2 := c.Config.Options.HTTP2
-		extra = xdsclient.DialOptions(h2.KeepaliveInterval, h2.KeepaliveTimeout)
+		options.Extra = xdsclient.DialOptions(h2.KeepaliveInterval, h2.KeepaliveTimeout)
 	}
-	md := metadata.MD{}
+	md := make(map[string][]string)
 	for _, h := range src.Metadata {
-		md.Append(h.GetKey(), h.GetValue())
+		key := strings.ToLower(h.GetKey())
+		md[key] = append(md[key], h.GetValue())
 	}
 	m.client = xdsclient.New(xdsclient.Config{
 		Transport: &xdsclient.GRPC{
-			Dial: func() (*grpc.ClientConn, error) {
-				return grpcclient.Dial(src.Cluster, handle, grpcclient.Options{Authority: src.Authority, Extra: extra})
-			},
+			Dial:     dialer(grpcclient.Dial, src.Cluster, m.handles.get(src.Cluster), options),
 			Metadata: md,
 		},
 		Handler:                   m,
@@ -198,4 +196,10 @@ func (m *Manager) connect(bs *bootstrapv3.Bootstrap, o Options) error {
 		Logger:                    o.Logger,
 	})
 	return nil
+}
+
+// dialer binds the arguments of dial, whose result only the client's transport
+// knows: this package does not speak gRPC.
+func dialer[C any](dial func(string, call.BackendSet, grpcclient.Options) (C, error), name string, set call.BackendSet, o grpcclient.Options) func() (C, error) {
+	return func() (C, error) { return dial(name, set, o) }
 }
