@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -157,6 +158,8 @@ func (rt *routeCompiler) clusterHeader(header string, p *call.Route) *route.Clus
 }
 
 // timeouts fills in what limits a call in time.
+//
+//nolint:staticcheck // control planes still send the deprecated fields
 func (rt *routeCompiler) timeouts(a *at, m *routev3.RouteAction) {
 	p := &rt.policy
 	p.Timeout = defaultRouteTimeout
@@ -222,7 +225,7 @@ type orReply struct {
 
 func (b *orReply) Pick(c *call.Call, attempt int) (call.Host, error) {
 	h, err := b.BackendSet.Pick(c, attempt)
-	if err == error(call.ReplyNoCluster) {
+	if errors.Is(err, call.ReplyNoCluster) {
 		err = b.missing
 	}
 	return h, err

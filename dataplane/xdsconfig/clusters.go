@@ -2,7 +2,6 @@ package xdsconfig
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/cluster"
@@ -207,7 +206,7 @@ func (m *Manager) removeCluster(cs *clusterState) {
 // addStaticCluster makes a cluster of the bootstrap.
 func (m *Manager) addStaticCluster(res *resource[*Cluster]) error {
 	if m.clusters[res.name] != nil {
-		return fmt.Errorf("Cluster %q: there are two of this name", res.name)
+		return &Error{Kind: "Cluster", Name: res.name, Reason: "there are two of this name"}
 	}
 	cs := &clusterState{name: res.name, static: true, handle: m.handles.get(res.name)}
 	m.clusters[res.name] = cs

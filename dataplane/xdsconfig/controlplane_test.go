@@ -199,9 +199,11 @@ func TestControlPlane(t *testing.T) {
 			}
 		}
 	})
+	timeout := time.NewTimer(10 * time.Second)
+	defer timeout.Stop()
 	select {
 	case <-m.Ready():
-	case <-time.After(10 * time.Second):
+	case <-timeout.C:
 		t.Fatalf("not ready: %+v", m.Status())
 	}
 	target := func() string {

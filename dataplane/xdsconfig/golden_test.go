@@ -241,7 +241,11 @@ func direct(t *testing.T, out *strings.Builder, d call.Director, tc testCall) {
 		set := dec.Backends
 		if o, ok := set.(*orReply); ok {
 			_, err := o.Pick(c, 0)
-			fmt.Fprintf(out, "  if there is no cluster: %d, %v\n", err.(*call.Reply).HTTP, err)
+			var reply *call.Reply
+			if !errors.As(err, &reply) {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(out, "  if there is no cluster: %d, %v\n", reply.HTTP, reply)
 			set = o.BackendSet
 		}
 		fmt.Fprintf(out, "  to %v\n", set)

@@ -223,7 +223,7 @@ func (m *Manager) removeListener(ls *listenerState) {
 // addStaticListener binds a listener of the bootstrap.
 func (m *Manager) addStaticListener(res *resource[*Listener]) error {
 	if m.listeners[res.name] != nil {
-		return fmt.Errorf("Listener %q: there are two of this name", res.name)
+		return &Error{Kind: "Listener", Name: res.name, Reason: "there are two of this name"}
 	}
 	if err := m.server.Bind(res.value.Listener); err != nil {
 		return err
