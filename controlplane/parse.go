@@ -77,13 +77,22 @@ func (f *parsedFile) document(where string, doc []byte) {
 
 var documentMark = regexp.MustCompile(`(?m)^---([ \t].*)?\r?$`)
 
+// splitDocuments returns the documents of a file. Each begins with as many empty
+// lines as there are lines before it, so that YAML errors name lines of the
+// file.
 func splitDocuments(b []byte) [][]byte {
 	var out [][]byte
-	for _, s := range documentMark.Split(string(b), -1) {
-		if d := []byte(s); len(bytes.TrimSpace(d)) > 0 {
-			out = append(out, d)
+	add := func(from, to int) {
+		if d := b[from:to]; len(bytes.TrimSpace(d)) > 0 {
+			out = append(out, append(bytes.Repeat([]byte("\n"), bytes.Count(b[:from], []byte("\n"))), d...))
 		}
 	}
+	from := 0
+	for _, mark := range documentMark.FindAllIndex(b, -1) {
+		add(from, mark[0])
+		from = mark[1]
+	}
+	add(from, len(b))
 	return out
 }
 

@@ -213,9 +213,9 @@ func (p *publisher) step(ctx context.Context, key string, m *member, s plan) {
 			}
 			maps.Copy(m.fresh, fresh)
 		}
-		maps.DeleteFunc(m.fresh, func(cluster, eds string) bool {
-			r := (*s.st)[resourcev3.ClusterType].byName[cluster]
-			return r == nil || r.assignment() != eds || (*s.st)[resourcev3.EndpointType].byName[eds] == nil
+		maps.DeleteFunc(m.fresh, func(cluster, eds string) bool { // no longer wanted
+			r := (*m.to)[resourcev3.ClusterType].byName[cluster]
+			return r == nil || r.assignment() != eds || (*m.to)[resourcev3.EndpointType].byName[eds] == nil
 		})
 	case stepSwap:
 		m.made, m.added, m.fresh, m.swapping = false, false, nil, true
