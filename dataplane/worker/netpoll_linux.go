@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"os"
 	"syscall"
 	"unsafe"
@@ -87,7 +88,7 @@ func (h *hangups) collect(uintptr) bool {
 	var ev [64]syscall.EpollEvent
 	for {
 		n, err := syscall.EpollWait(h.ep, ev[:], 0)
-		if err == syscall.EINTR {
+		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
 		if n <= 0 {

@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"errors"
 	"syscall"
 	"time"
 )
@@ -14,8 +15,8 @@ type iovecs struct{}
 func rawRead(fd int, b []byte) (int, syscall.Errno) {
 	for {
 		n, err := syscall.Read(fd, b)
-		if err != syscall.EINTR {
-			return max(n, 0), errnoOf(err)
+		if errno := errnoOf(err); errno != syscall.EINTR {
+			return max(n, 0), errno
 		}
 	}
 }
@@ -23,13 +24,14 @@ func rawRead(fd int, b []byte) (int, syscall.Errno) {
 // rawWritev writes what the socket takes of bufs.
 func rawWritev(fd int, _ *iovecs, bufs [][]byte) (sum int, errno syscall.Errno) {
 	for _, b := range bufs {
-		n, err := syscall.Write(fd, b)
-		for err == syscall.EINTR {
-			n, err = syscall.Write(fd, b)
+		n, errno := 0, syscall.EINTR
+		for errno == syscall.EINTR {
+			k, err := syscall.Write(fd, b)
+			n, errno = max(k, 0), errnoOf(err)
 		}
-		sum += max(n, 0)
-		if err != nil && sum == 0 {
-			return 0, errnoOf(err)
+		sum += n
+		if errno != 0 && sum == 0 {
+			return 0, errno
 		}
 		if n < len(b) {
 			break
@@ -38,14 +40,11 @@ func rawWritev(fd int, _ *iovecs, bufs [][]byte) (sum int, errno syscall.Errno) 
 	return sum, 0
 }
 
-func errnoOf(err error) syscall.Errno {
-	if err == nil {
-		return 0
+func errnoOf(err error) (errno syscall.Errno) {
+	if err != nil && !errors.As(err, &errno) {
+		return syscall.EIO
 	}
-	if e, ok := err.(syscall.Errno); ok {
-		return e
-	}
-	return syscall.EIO
+	return errno
 }
 
 // shutdown ends both directions of c's socket. Here that wakes nobody if the

@@ -35,33 +35,21 @@ type rig struct {
 	chain *Chain
 	ln    net.Listener
 	up    net.Listener
+	srv   *http.Server // of up
 	wg    sync.WaitGroup
 	acc   sync.WaitGroup // of ln
 	over  bool           // shutdown was called
-
-	mu    sync.Mutex
-	conns map[net.Conn]bool // upstream side
 }
 
 // newRig starts everything; the test's end stops it and fails if something
 // stays.
 func newRig(t *testing.T, workers int) *rig {
 	t.Helper()
-	r := &rig{t: t, conns: make(map[net.Conn]bool)}
+	r := &rig{t: t}
 	r.up = listen(t)
-	h := &http2.Server{MaxConcurrentStreams: 1000, MaxUploadBufferPerConnection: 1 << 20, MaxUploadBufferPerStream: 1 << 20}
-	r.wg.Go(func() {
-		for {
-			c, err := r.up.Accept()
-			if err != nil {
-				return
-			}
-			r.mu.Lock()
-			r.conns[c] = true
-			r.mu.Unlock()
-			r.wg.Go(func() { h.ServeConn(c, &http2.ServeConnOpts{Handler: http.HandlerFunc(upstream)}) })
-		}
-	})
+	r.srv = &http.Server{Handler: http.HandlerFunc(upstream), Protocols: new(http.Protocols)}
+	r.srv.Protocols.SetUnencryptedHTTP2(true)
+	r.wg.Go(func() { _ = r.srv.Serve(r.up) }) // until it is closed
 	r.g = NewGroup(Options{N: workers, NewDriver: NewNetpoll})
 	host := &fixedHost{target: call.Target{Network: "tcp", Address: r.up.Addr().String(), Options: &call.UpstreamOptions{}}}
 	r.chain = NewChain(1, "test", &call.Manager{Director: fixed{host: host}})
@@ -100,12 +88,7 @@ func (r *rig) stop() {
 			r.t.Errorf("worker %d has a load of %d after Shutdown", i, n)
 		}
 	}
-	_ = r.up.Close()
-	r.mu.Lock()
-	for c := range r.conns {
-		_ = c.Close()
-	}
-	r.mu.Unlock()
+	_ = r.srv.Close()
 	r.wg.Wait()
 	if err := goleak.Find(); err != nil {
 		r.t.Error(err)

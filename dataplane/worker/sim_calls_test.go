@@ -161,6 +161,9 @@ func (w *world) planRPCs() {
 		if w.opt.retries && r.route == routePlain && r.grpc && w.rnd.IntN(2) == 0 {
 			r.route = routeRetry
 			r.failFirst = w.rnd.IntN(3)
+			if w.opt.perTry > 0 && w.rnd.IntN(4) == 0 {
+				r.mode = modeHang
+			}
 		}
 		if r.mode == modeHang && r.route == routePlain {
 			r.cancelAfter = 0
@@ -250,12 +253,15 @@ func (p *peer) clientAct(s *pstream, all bool) (moved bool) {
 		r.end("cancelled")
 		return true
 	}
-	for !s.sendEnd && s.sent <= r.reqLen {
+	for !s.sendEnd && s.sent <= r.reqLen && !(p.stingy && s.sent >= 1000) {
 		if s.sent == r.reqLen && r.reqTrailers {
 			p.writeHeaders(s, true, "x-request-end", "yes")
 			return true
 		}
 		n := 1 + p.w.rnd.IntN(1+min(r.reqLen, 20_000))
+		if p.stingy {
+			n = 1000 - s.sent
+		}
 		if !p.sendData(s, n, r.reqLen, !r.reqTrailers) {
 			return moved
 		}
@@ -311,6 +317,10 @@ func (p *peer) clientEnd(s *pstream, get func(string) string) {
 		code, mark = get("grpc-status"), get("x-t")
 	}
 	r.code = code
+	if w.scripted {
+		r.end("replied")
+		return
+	}
 	w.note("end "+code, int(r.id), s.got)
 	if r.check == checkServer && (mark != "" || r.mode == modeNoTrailers && get == nil) {
 		// The server's own end: everything must be as it sent it.
@@ -402,7 +412,7 @@ func (w *world) rpcRefused(r *rpc) {
 	if len(r.served) > 0 {
 		w.fatalf("%v: refused, but a server has seen it", r)
 	}
-	if w.faults["drain"] == 0 && w.opt.maxRequests == 0 {
+	if w.faults["drain"] == 0 && w.opt.maxRequests == 0 && w.opt.age == 0 {
 		w.fatalf("%v: refused without a reason", r)
 	}
 	r.end("refused")
@@ -413,7 +423,7 @@ func (p *peer) clientLost(s *pstream) {
 	if s.r.done {
 		return
 	}
-	if p.w.faults["cut"] == 0 && p.w.faults["drain"] == 0 {
+	if !p.w.scripted && p.w.faults["cut"] == 0 && p.w.faults["drain"] == 0 && p.w.opt.age == 0 && p.w.opt.maxRequests == 0 {
 		p.w.fatalf("%v: connection lost without a reason", s.r)
 	}
 	s.reset = true
@@ -631,7 +641,7 @@ func (s *simSet) Direct(c *call.Call) (call.Decision, error) {
 		w.paused = append(w.paused, r)
 		return call.Decision{}, call.ErrPending
 	}
-	dec := call.Decision{Backends: s}
+	dec := call.Decision{Backends: s, Route: w.route}
 	switch r.route {
 	case routeNone:
 		return dec, call.ReplyNoRoute
@@ -644,7 +654,7 @@ func (s *simSet) Direct(c *call.Call) (call.Decision, error) {
 	case routeGRPC:
 		dec.Route = &call.Route{UseGRPCTimeout: true}
 	case routeRetry:
-		dec.Route = &call.Route{Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, On: call.RetryReset | call.RetryRefusedStream, Max: 2, BufferLimit: 64 << 10}}
+		dec.Route = &call.Route{Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, On: call.RetryReset | call.RetryRefusedStream, Max: 2, PerTry: w.opt.perTry, BufferLimit: 64 << 10}}
 	}
 	return dec, nil
 }

@@ -16,8 +16,8 @@ import (
 // buildConfig draws hosts, cluster options and the connection manager.
 func (w *world) buildConfig() {
 	w.set = &simSet{w: w}
-	opt := &call.UpstreamOptions{Cluster: call.Scope{Index: 2}, MaxConnections: w.opt.connections, MaxRequests: w.opt.maxRequests}
-	m := &call.Manager{Scope: call.Scope{Index: 1}, Director: w.set, StreamIdleTimeout: 5 * time.Minute}
+	opt := &call.UpstreamOptions{Cluster: call.Scope{Index: 2}, MaxConnections: w.opt.connections, MaxRequests: w.opt.maxRequests, MaxAge: w.opt.age}
+	m := &call.Manager{Scope: call.Scope{Index: 1}, Director: w.set, StreamIdleTimeout: 5 * time.Minute, MaxConnectionDuration: w.opt.age, MaxRequestsPerConn: w.opt.maxRequests}
 	if w.rnd.IntN(2) == 0 {
 		opt.HTTP2.InitialStreamWindowSize = 500 + uint32(w.rnd.IntN(100_000))
 		m.HTTP2.InitialStreamWindowSize = 500 + uint32(w.rnd.IntN(100_000))
@@ -130,6 +130,9 @@ func (w *world) upstreamFault() bool {
 
 // explain says whether a local reply has a reason.
 func (w *world) explain(r *rpc, code, status string) error {
+	if w.scripted {
+		return nil
+	}
 	bad := func() error {
 		return fmt.Errorf("a local reply (grpc-status %q, status %q) that nothing explains; faults %v", code, status, w.faults)
 	}
@@ -150,6 +153,9 @@ func (w *world) explain(r *rpc, code, status string) error {
 	case routeReply:
 		allow("9", "418")
 	case routeTimeout, routeGRPC:
+		allow("4", "504")
+	}
+	if r.route == routeRetry && w.opt.perTry > 0 {
 		allow("4", "504")
 	}
 	if w.upstreamFault() {
@@ -175,7 +181,7 @@ func (w *world) explain(r *rpc, code, status string) error {
 
 // explainReset says whether an RST_STREAM in the middle of a response has one.
 func (w *world) explainReset(r *rpc, code http2.ErrCode) error {
-	if r.mode == modeReset && r.headers && code == r.resetCode {
+	if w.scripted || r.mode == modeReset && r.headers && code == r.resetCode {
 		return nil
 	}
 	if !r.grpc && r.headers && code == http2.ErrCodeInternal && (w.upstreamFault() || r.timeout > 0 || r.mode == modeReset && r.resetCode == http2.ErrCodeNo) {
@@ -221,7 +227,7 @@ func (w *world) checkStep() {
 	}
 	// What is queued is held for its sender, or kept for another attempt, or
 	// is the rest of a response whose connection or stream is gone.
-	orphans := w.opt.cuts || w.opt.goaways || w.opt.resets || w.opt.retire || w.opt.maxRequests > 0
+	orphans := w.opt.cuts || w.opt.goaways || w.opt.resets || w.opt.retire || w.opt.maxRequests > 0 || w.opt.age > 0
 	kept := w.wk.core.Kept()
 	kept += int64(w.wk.core.Live()) * 16 // bodies of local replies
 	if q := w.wk.core.Queued(); q < 0 || q > held+kept && !orphans {

@@ -50,6 +50,8 @@ type peer struct {
 	prefaced   bool   // server: the client's preface came
 	maxActive  uint32 // server: what we advertise
 
+	deaf        bool   // gives no windows back
+	stingy      bool   // sends at most 1,000 bytes of each request
 	pendingInit *int64 // in the SETTINGS being written
 }
 
@@ -426,6 +428,9 @@ func (p *peer) writeHeaders(s *pstream, end bool, kv ...string) {
 
 // credit gives windows back: all of them, or some.
 func (p *peer) credit(all bool) bool {
+	if p.deaf {
+		return false
+	}
 	moved := false
 	if p.owed > 0 && (all || p.w.rnd.IntN(2) == 0) {
 		n := p.owed

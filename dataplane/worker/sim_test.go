@@ -85,6 +85,8 @@ type world struct {
 		Sum64() uint64
 	}
 	doneCount int
+	scripted  bool        // a test tells the peers what to do and judges
+	route     *call.Route // of all calls of a script
 	failure   string
 }
 
@@ -106,6 +108,8 @@ type worldOptions struct {
 	maxStreams           uint32 // of servers; 0: unlimited
 	connections          uint32
 	maxRequests          uint32
+	age                  time.Duration // of connections on either side; 0: any
+	perTry               time.Duration // of retry policies; 0: none
 }
 
 // simDriver implements Driver over a world.
@@ -236,6 +240,12 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	if yes(4) {
 		w.opt.maxRequests = 1 + uint32(w.rnd.IntN(10))
+	}
+	if yes(5) {
+		w.opt.age = time.Duration(1+w.rnd.IntN(1000)) * time.Millisecond
+	}
+	if yes(2) {
+		w.opt.perTry = time.Duration(1+w.rnd.IntN(100)) * time.Millisecond
 	}
 	w.buildConfig()
 	w.g = NewGroup(Options{
