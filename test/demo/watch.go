@@ -233,7 +233,7 @@ func chat(cl echo.EchoClient) (string, error) {
 	switch _, err := st.Recv(); {
 	case err == nil:
 		return "", errors.New("a fourth answer to three messages")
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		return "", err
 	}
 	return instance, nil

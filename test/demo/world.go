@@ -158,7 +158,7 @@ func (w *world) process(name, bin string, args ...string) error {
 		select {
 		case <-w.closing:
 		default:
-			w.died <- fmt.Errorf("%s ended by itself (%v)\n%s", name, p.Err(), p.Report())
+			w.died <- fmt.Errorf("%s ended by itself: %s\n%s", name, p.Exit(), p.Report())
 		}
 	}()
 	return nil

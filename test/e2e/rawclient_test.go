@@ -174,7 +174,7 @@ func (c *rawClient) connection(stop <-chan struct{}) error {
 				return fmt.Errorf("DATA on stream %d, which is not open", f.StreamID)
 			}
 			s.data += len(f.Data())
-			if n := uint32(f.Length); n > 0 {
+			if n := f.Length; n > 0 {
 				if err := fr.WriteWindowUpdate(0, n); err != nil {
 					return err
 				}

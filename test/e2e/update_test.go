@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -137,7 +138,7 @@ func (l *load) shortStream(cl echo.EchoClient) error {
 	if err := st.CloseSend(); err != nil {
 		return err
 	}
-	if _, err := st.Recv(); err != io.EOF {
+	if _, err := st.Recv(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("short stream's end: %w", err)
 	}
 	return nil
@@ -162,7 +163,7 @@ func (l *load) longStream(cl echo.EchoClient) {
 		time.Sleep(10 * time.Millisecond) // the rate of the load
 	}
 	_ = st.CloseSend()
-	if _, err := st.Recv(); err != io.EOF {
+	if _, err := st.Recv(); !errors.Is(err, io.EOF) {
 		l.fail(fmt.Errorf("long stream's end: %w", err))
 	}
 }

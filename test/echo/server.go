@@ -5,6 +5,7 @@ package echo
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"time"
@@ -82,7 +83,7 @@ func (s *Server) Chat(st grpc.BidiStreamingServer[SayRequest, SayResponse]) erro
 	s.seen(st.Context(), Echo_Chat_FullMethodName)
 	for seq := uint64(0); ; seq++ {
 		r, err := st.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -119,7 +120,7 @@ func (s *Server) Collect(st grpc.ClientStreamingServer[SayRequest, CollectRespon
 	sum := &CollectResponse{Instance: s.Instance}
 	for {
 		r, err := st.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return st.SendAndClose(sum)
 		}
 		if err != nil {

@@ -40,8 +40,13 @@ func (p *Process) wait() {
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err says how the process ended: nil for exit code 0. Valid after Done.
-func (p *Process) Err() error { return p.err }
+// Exit says in words how the process ended. Valid after Done.
+func (p *Process) Exit() string {
+	if p.err != nil {
+		return p.err.Error()
+	}
+	return "exit status 0"
+}
 
 // Pid is the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
