@@ -200,7 +200,7 @@ func TestCalls(t *testing.T) {
 		cancel()
 		select {
 		case <-gone: // the backend learnt of it
-		case <-time.After(patience):
+		case <-testContext(t).Done():
 			t.Fatal("the backend's call was not cancelled")
 		}
 	})
