@@ -2,6 +2,7 @@ package h2
 
 import (
 	"testing"
+	"unsafe"
 
 	"github.com/sluice-proxy/sluice/dataplane/clock"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
@@ -132,6 +133,66 @@ func benchUnary(b *testing.B, batch int) {
 	if p.client.ended != b.N || p.server.ended != b.N {
 		b.Fatal("ended", p.client.ended, p.server.ended, "of", b.N)
 	}
+}
+
+// BenchmarkStream is what 16 KiB of DATA cost in a client Conn and a server
+// Conn together, window updates included.
+func BenchmarkStream(b *testing.B) {
+	p := newBenchPair()
+	x := p.client.get()
+	if !p.client.c.OpenStream(&x.Stream) {
+		b.Fatal("cannot open")
+	}
+	p.client.c.WriteHeaders(&x.Stream, p.client.head, false)
+	p.pump()
+	data := make([]byte, MaxFrame)
+	b.SetBytes(MaxFrame)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		if n := p.client.c.WriteData(&x.Stream, data, false); n != len(data) {
+			b.Fatal("took", n)
+		}
+		p.now += 1000
+		p.pump()
+	}
+}
+
+// TestNoAllocations: in the steady state neither calls nor DATA allocate.
+func TestNoAllocations(t *testing.T) {
+	p := newBenchPair()
+	call := func() {
+		x := p.client.get()
+		if !p.client.c.OpenStream(&x.Stream) {
+			t.Fatal("cannot open")
+		}
+		p.client.c.WriteHeaders(&x.Stream, p.client.head, false)
+		p.client.c.WriteData(&x.Stream, p.client.body, true)
+		p.now += 1000
+		p.pump()
+	}
+	for range 1000 {
+		call()
+	}
+	if n := testing.AllocsPerRun(1000, call); n != 0 {
+		t.Errorf("%v allocations per call", n)
+	}
+	p.client.body = make([]byte, 60_000)
+	call()
+	if n := testing.AllocsPerRun(100, call); n != 0 {
+		t.Errorf("%v allocations per call with DATA", n)
+	}
+}
+
+// TestSizes keeps what every connection and stream costs in sight.
+func TestSizes(t *testing.T) {
+	if n := unsafe.Sizeof(Conn{}); n > 768 {
+		t.Errorf("Conn has %d bytes", n)
+	}
+	if n := unsafe.Sizeof(Stream{}); n > 208 {
+		t.Errorf("Stream has %d bytes", n)
+	}
+	t.Logf("Conn %d, Stream %d bytes", unsafe.Sizeof(Conn{}), unsafe.Sizeof(Stream{}))
 }
 
 // BenchmarkUnary is what one unary RPC costs in a client Conn and a server

@@ -112,6 +112,31 @@ func TestEndNotInsideSend(t *testing.T) {
 	w.done(t)
 }
 
+// TestFairness: senders blocked by the connection's window take turns of
+// 16 KiB, in the order in which they were blocked.
+func TestFairness(t *testing.T) {
+	w := newWorld(t, "server")
+	w.run(t, "> SETTINGS INITIAL_WINDOW_SIZE=100000000")
+	w.run(t, "x4 > HEADERS {1+2i} end std")
+	sent := map[uint32]int{}
+	w.writable = func(s *Stream) { sent[s.ID] += w.c.WriteData(s, make([]byte, 1<<20), false) }
+	for id := uint32(1); id <= 7; id += 2 {
+		w.c.WriteHeaders(w.streams[id], []hpack.Field{hpack.NewField(":status", "200")}, false)
+		w.c.WriteData(w.streams[id], make([]byte, 1<<20), false)
+	}
+	w.settle(t)
+	clear(sent)
+	for range 10 {
+		w.run(t, "> WINDOW_UPDATE 0 65536")
+	}
+	for id, n := range sent {
+		if n != 10*65536/4 {
+			t.Errorf("stream %d sent %d of %d bytes", id, n, 10*65536)
+		}
+	}
+	w.done(t)
+}
+
 // TestTableCollisions: ids that share a slot are found through the overflow
 // list, and growing and removing keep all of them.
 func TestTableCollisions(t *testing.T) {

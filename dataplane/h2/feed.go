@@ -285,6 +285,12 @@ func (c *Conn) recvClosedData(id uint32, size int64) {
 	}
 }
 
+// expectLate notes how much DATA may be under way for a stream that was reset;
+// never more than the connection's window.
+func (c *Conn) expectLate(window int64) {
+	c.lateData = min(c.lateData+max(0, window), c.cfg.ConnWindow)
+}
+
 // chargeEmpty counts a DATA frame that says nothing.
 func (c *Conn) chargeEmpty() {
 	c.empties++

@@ -117,7 +117,7 @@ func (c *Conn) headerBlock(id uint32, end, selfDep bool, p []byte) {
 func (c *Conn) openedByPeer(id uint32, end, selfDep bool, p []byte) {
 	c.lastID = id
 	if id > c.goAwayLast { // the client had not read our GOAWAY yet
-		c.lateData += c.recvInit
+		c.expectLate(c.recvInit)
 		c.decodeAside(p)
 		return
 	}
@@ -176,7 +176,7 @@ func (c *Conn) refuse(id uint32, p []byte) {
 	}
 	c.ctr.StreamsRefused++
 	c.past.add(id, closedByUs, c.now)
-	c.lateData += c.recvInit
+	c.expectLate(c.recvInit)
 	c.writeRST(id, ErrCodeRefusedStream)
 }
 

@@ -251,7 +251,7 @@ func (c *Conn) reset(s *Stream, e StreamError) {
 		c.writeRST(s.ID, e.Code)
 	}
 	if s.state&stRecvEnd == 0 {
-		c.lateData += max(0, s.recvWin)
+		c.expectLate(s.recvWin)
 	}
 	c.closeStream(s, e, closedByUs)
 }
