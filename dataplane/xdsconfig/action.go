@@ -158,8 +158,6 @@ func (rt *routeCompiler) clusterHeader(header string, p *call.Route) *route.Clus
 }
 
 // timeouts fills in what limits a call in time.
-//
-//nolint:staticcheck // control planes still send the deprecated fields
 func (rt *routeCompiler) timeouts(a *at, m *routev3.RouteAction) {
 	p := &rt.policy
 	p.Timeout = defaultRouteTimeout

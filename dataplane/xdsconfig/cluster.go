@@ -109,7 +109,6 @@ func (a *at) eds(m *clusterv3.Cluster, cl *Cluster) {
 	cl.EDS = &EndpointSource{Name: name, FetchTimeout: fetchTimeout(c.GetEdsConfig())}
 }
 
-//nolint:staticcheck // control planes still send the deprecated fields
 func (a *at) upstreamOptions(m *clusterv3.Cluster, scope call.Scope) *call.UpstreamOptions {
 	o := &call.UpstreamOptions{Cluster: scope, ConnectTimeout: defaultConnectTimeout}
 	if d := m.GetConnectTimeout(); d != nil {

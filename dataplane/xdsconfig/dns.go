@@ -47,8 +47,6 @@ var legacyFamilies = map[clusterv3.Cluster_DnsLookupFamily]discovery.Family{
 }
 
 // dnsOptions compiles the dns_* fields of a Cluster.
-//
-//nolint:staticcheck // control planes still send the deprecated fields
 func dnsOptions(m *clusterv3.Cluster) discovery.Config {
 	return discovery.Config{
 		Family:      legacyFamilies[m.GetDnsLookupFamily()],

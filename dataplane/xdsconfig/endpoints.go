@@ -24,8 +24,6 @@ func CompileEndpoints(m *endpointv3.ClusterLoadAssignment, env *Env) (*cluster.A
 
 // assignment compiles m, which has been checked. Names instead of addresses
 // are for discovery only.
-//
-//nolint:staticcheck // control planes still send the deprecated fields
 func (a *at) assignment(m *endpointv3.ClusterLoadAssignment, names bool) *cluster.Assignment {
 	out := &cluster.Assignment{
 		Overprovisioning:       m.GetPolicy().GetOverprovisioningFactor().GetValue(),

@@ -143,8 +143,6 @@ func (hc *managerCompiler) routes(a *at, m *hcmv3.HttpConnectionManager, ln *Lis
 
 // overADS checks that a ConfigSource says ADS. The support table refuses the
 // other kinds.
-//
-//nolint:staticcheck // control planes still send the deprecated fields
 func (a *at) overADS(m *corev3.ConfigSource) {
 	if m == nil {
 		a.errorf("value is required")

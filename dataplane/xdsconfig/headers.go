@@ -89,7 +89,6 @@ var headerActions = map[corev3.HeaderValueOption_HeaderAppendAction]call.HeaderA
 	corev3.HeaderValueOption_OVERWRITE_IF_EXISTS:        call.HeaderOverwriteIfExist,
 }
 
-//nolint:staticcheck // control planes still send the deprecated fields
 func (a *at) headerOp(o *corev3.HeaderValueOption, fs *formatScope) (op call.HeaderOp, ok bool) {
 	h := o.GetHeader()
 	key := a.field("header").field("key")

@@ -57,7 +57,6 @@ func (rc *routesCompiler) regex(a *at, m *matcherv3.RegexMatcher) *route.Regex {
 	return re
 }
 
-//nolint:staticcheck // control planes still send the deprecated fields
 func (rc *routesCompiler) headerMatch(a *at, m *routev3.HeaderMatcher) route.HeaderMatch {
 	out := route.HeaderMatch{
 		Name:           strings.ToLower(m.GetName()),

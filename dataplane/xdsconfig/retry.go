@@ -79,8 +79,6 @@ func (a *at) retryPolicy(m *routev3.RetryPolicy) *call.RetryPolicy {
 
 // bufferLimit gives the route's retry policy the limit of the route or, if it
 // has none, of its virtual host.
-//
-//nolint:staticcheck // control planes still send the deprecated fields
 func (rt *routeCompiler) bufferLimit() {
 	if rt.policy.Retry == nil {
 		return
