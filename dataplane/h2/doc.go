@@ -19,6 +19,7 @@
 // After every call that may have produced output the Handler's Pending was
 // called; the driver then, at the end of its batch, calls Deliver, writes
 // Output and reports what the socket took with Wrote, also when it took
-// nothing. When Dead reports true the driver writes what is left of Output once
-// and closes the socket. It calls Tick at NextTick.
+// nothing. When Dead reports true the driver writes what is left of Output
+// once, closes the socket and calls Close, which frees the rest. It calls Tick
+// at NextTick.
 package h2

@@ -66,18 +66,15 @@ func (c *Conn) badPreface(b []byte) {
 	c.die(&ConnError{Code: ErrCodeProtocol, Reason: "bad preface"})
 }
 
-// looksLikeHTTP1 reports whether b begins like a request line: a method of
-// capitals and a blank, as far as it has come.
+// looksLikeHTTP1 reports whether b begins like an HTTP/1 request line, as far as
+// it has come: only the methods clients use, so that other garbage gets no text.
 func looksLikeHTTP1(b []byte) bool {
-	for i, x := range b {
-		if x == ' ' {
-			return i >= 3
-		}
-		if x < 'A' || x > 'Z' || i >= 16 {
-			return false
+	for _, m := range [...]string{"GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE "} {
+		if n := min(len(b), len(m)); n > 0 && string(b[:n]) == m[:n] {
+			return true
 		}
 	}
-	return len(b) >= 3
+	return false
 }
 
 func (c *Conn) feedFrames(b []byte) (n int) {

@@ -23,7 +23,7 @@ import (
 func TestPair(t *testing.T) {
 	worlds := 150
 	if testing.Short() {
-		worlds = 50
+		worlds = 20
 	}
 	for seed := range uint64(worlds) {
 		if !runPair(t, seed) {
