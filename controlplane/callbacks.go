@@ -90,7 +90,7 @@ func (s *Server) request(id streamID, n *corev3.Node, r request) (*corev3.Node, 
 		}
 		node = n
 		s.nodes.open(id, n, rev.Group.Name)
-		s.publisher.post(event{key: nodeKey(n), node: n})
+		s.publisher.connected(n)
 		s.log.Info("node connected", "node", n.GetId(), "cluster", n.GetCluster(), "group", rev.Group.Name, "agent", n.GetUserAgentName())
 	case n.GetId() != "" && nodeKey(n) != nodeKey(node):
 		return node, status.Errorf(codes.InvalidArgument, "node %q became %q within a stream", node.GetId(), n.GetId())

@@ -30,6 +30,7 @@ type publisher struct {
 	plans   map[planKey]plan
 
 	wakeup chan struct{} // capacity 1
+	gone   chan struct{} // closed when run ends
 
 	mu    sync.Mutex // guards queue
 	queue []event
@@ -37,9 +38,10 @@ type publisher struct {
 
 // event is what run is told.
 type event struct {
-	key    string       // a node connected, answered or left
-	node   *corev3.Node // with key: the node that connected
-	groups revisions    // what is to be published; nil: no change
+	key    string          // a node connected, answered or left
+	node   *corev3.Node    // with key: the node that connected
+	done   chan<- struct{} // with node, closed when its state is published; nil: nobody waits
+	groups revisions       // what is to be published; nil: no change
 }
 
 // member is a node being led.
@@ -72,7 +74,7 @@ func newPublisher(cache cachev3.SnapshotCache, log *slog.Logger) *publisher {
 	return &publisher{
 		cache: cache, log: log,
 		members: map[string]*member{}, plans: map[planKey]plan{},
-		wakeup: make(chan struct{}, 1),
+		wakeup: make(chan struct{}, 1), gone: make(chan struct{}),
 	}
 }
 
@@ -89,8 +91,21 @@ func (p *publisher) post(e event) {
 // kick tells that something about a node changed.
 func (p *publisher) kick(key string) { p.post(event{key: key}) }
 
-// run is the publisher's goroutine.
+// connected leads a node that has just connected, and returns when its state is
+// in the cache. A request that came before would wait for a change: to the
+// cache, a client that has the version which is set first has everything.
+func (p *publisher) connected(n *corev3.Node) {
+	done := make(chan struct{})
+	p.post(event{key: nodeKey(n), node: n, done: done})
+	select {
+	case <-done:
+	case <-p.gone:
+	}
+}
+
+// run is the publisher's goroutine. It runs once.
 func (p *publisher) run(ctx context.Context) {
+	defer close(p.gone)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -129,6 +144,9 @@ func (p *publisher) handle(ctx context.Context, e event) {
 		m.node = e.node
 		p.target(e.key, m)
 		p.advance(ctx, e.key, m)
+		if e.done != nil {
+			close(e.done)
+		}
 	case m == nil:
 	case p.nodes.ifGone(e.key, func() { p.cache.ClearSnapshot(e.key) }):
 		delete(p.members, e.key)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,15 +22,28 @@ import (
 // recorder is a cache that only notes what was published last.
 type recorder struct {
 	cachev3.SnapshotCache
+	mu sync.Mutex
 	at map[string]*state
 }
 
+func (r *recorder) of(key string) *state {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at[key]
+}
+
 func (r *recorder) SetSnapshot(_ context.Context, key string, s cachev3.ResourceSnapshot) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.at[key] = s.(*state)
 	return nil
 }
 
-func (r *recorder) ClearSnapshot(key string) { delete(r.at, key) }
+func (r *recorder) ClearSnapshot(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.at, key)
+}
 
 // fleet is a publisher with proxies whose every answer the test gives.
 type fleet struct {
@@ -65,8 +79,7 @@ func (f *fleet) publish(list ...proto.Message) {
 func (f *fleet) open(id int64) *corev3.Node {
 	n := &corev3.Node{Id: "n", Cluster: "edge"}
 	f.p.nodes.open(streamID{false, id}, n, "edge")
-	f.p.post(event{key: nodeKey(n), node: n})
-	synctest.Wait()
+	f.p.connected(n)
 	return n
 }
 
@@ -74,7 +87,7 @@ const theNode = "edge\x00n"
 
 // at returns the names that are published, and of routes their clusters.
 func (f *fleet) at() string {
-	st := f.cache.at[theNode]
+	st := f.cache.of(theNode)
 	if st == nil {
 		return "nothing"
 	}
@@ -95,7 +108,7 @@ func (f *fleet) answer(id int64, url, nack string, names ...string) {
 	f.nonce++
 	nonce := strconv.Itoa(f.nonce)
 	sid := streamID{false, id}
-	f.p.nodes.sent(sid, url, response{nonce: nonce, version: f.cache.at[theNode].GetVersion(url), names: names})
+	f.p.nodes.sent(sid, url, response{nonce: nonce, version: f.cache.of(theNode).GetVersion(url), names: names})
 	f.p.nodes.request(sid, request{url: url, nonce: nonce, nack: nack, names: names})
 	synctest.Wait()
 }
@@ -211,9 +224,9 @@ func TestRefusedChangeOfCluster(t *testing.T) {
 	inFleet(t, func(f *fleet) {
 		f.connected()
 		f.publish(edsCluster("a", 2), assignment("a", 1), routeTo("r", "a", "a"))
-		before := f.cache.at[theNode].GetVersion(rds)
+		before := f.cache.of(theNode).GetVersion(rds)
 		f.answer(1, cds, "no")
-		if f.cache.at[theNode].GetVersion(rds) == before {
+		if f.cache.of(theNode).GetVersion(rds) == before {
 			t.Error("the route is held back")
 		}
 	})
@@ -308,16 +321,15 @@ func TestDeltaStream(t *testing.T) {
 		id := streamID{true, 1}
 		n := &corev3.Node{Id: "n", Cluster: "edge"}
 		f.p.nodes.open(id, n, "edge")
-		f.p.post(event{key: nodeKey(n), node: n})
-		synctest.Wait()
-		st := f.cache.at[theNode]
+		f.p.connected(n)
+		st := f.cache.of(theNode)
 		// It comes back and has all that there is: nothing is sent.
 		f.p.nodes.request(id, request{url: cds, initial: maps.Clone(st.GetVersionMap(cds))})
 		f.p.nodes.request(id, request{url: eds, subscribe: []string{"a"}, initial: maps.Clone(st.GetVersionMap(eds))})
 		f.p.nodes.request(id, request{url: rds, subscribe: []string{"r"}, initial: maps.Clone(st.GetVersionMap(rds))})
 		f.moveToB()
 		f.want("make", "a b | a")
-		st = f.cache.at[theNode]
+		st = f.cache.of(theNode)
 		f.p.nodes.sent(id, cds, response{nonce: "1", version: st.GetVersion(cds), hashes: map[string]string{"b": st.GetVersionMap(cds)["b"]}})
 		f.p.nodes.request(id, request{url: eds, subscribe: []string{"b"}})
 		f.p.nodes.sent(id, eds, response{nonce: "2", version: st.GetVersion(eds), hashes: map[string]string{"b": st.GetVersionMap(eds)["b"]}})
@@ -327,7 +339,7 @@ func TestDeltaStream(t *testing.T) {
 		f.p.nodes.request(id, request{url: eds, nonce: "2"})
 		synctest.Wait()
 		f.want("swap", "a b | b")
-		st = f.cache.at[theNode]
+		st = f.cache.of(theNode)
 		f.p.nodes.sent(id, rds, response{nonce: "3", version: st.GetVersion(rds), hashes: maps.Clone(st.GetVersionMap(rds))})
 		f.p.nodes.request(id, request{url: rds, nonce: "3"})
 		synctest.Wait()

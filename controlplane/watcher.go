@@ -29,6 +29,7 @@ type watcher struct {
 	root string
 	log  *slog.Logger
 	fs   *fsnotify.Watcher
+	real string // where root leads, or led when it was there
 	said string // the fault that was logged last
 }
 
@@ -54,6 +55,7 @@ func (w *watcher) watch() bool {
 	want := map[string]bool{filepath.Dir(w.root): true}
 	real, err := filepath.EvalSymlinks(w.root)
 	if err == nil {
+		w.real = real
 		tree(real, want)
 		// A match of Glob that is a link to a folder, or to a file elsewhere.
 		links, _ := filepath.Glob(filepath.Join(real, "*")) // the pattern is good
@@ -138,7 +140,7 @@ func (w *watcher) run(ctx context.Context, changed func()) {
 // ours reports whether an event is about the root or below: its parent may be
 // as busy as /tmp.
 func (w *watcher) ours(e fsnotify.Event) bool {
-	return filepath.Dir(e.Name) != filepath.Dir(w.root) || e.Name == w.root
+	return filepath.Dir(e.Name) != filepath.Dir(w.root) || e.Name == w.root || e.Name == w.real
 }
 
 // settle waits until no event has come for settleTime.
