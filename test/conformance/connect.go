@@ -28,7 +28,6 @@ var connectRuns = []struct {
 // runConnect runs connectconformance with a wrapper of this program's around
 // the peer: see wrapServer and wrapClient.
 func (h *harness) runConnect(ctx context.Context) (out []*result) {
-	matched := false
 	for _, run := range connectRuns {
 		r := h.timed(run.name, func(r *result) error {
 			self, err := os.Executable()
@@ -50,16 +49,15 @@ func (h *harness) runConnect(ctx context.Context) (out []*result) {
 				"-proxy-cmd", h.proxy.command, "-bootstrap", h.proxy.bootstrap, "-logs", h.proxy.logs,
 				"-name", strings.ReplaceAll(run.name, "/", "-"),
 				filepath.Join(h.tools, run.peer))
-			text, err := h.output(ctx, "connectconformance", args...)
+			text, err := h.output(ctx, filepath.Join(h.tools, "connectconformance"), args...)
 			return parseConnect(text, err, r)
 		})
 		if r.err != nil && strings.Contains(r.err.Error(), connectNoMatch) {
 			continue // the pattern is for another run
 		}
-		matched = true
 		out = append(out, r)
 	}
-	if !matched {
+	if len(out) == 0 {
 		out = append(out, &result{suite: "connect", err: errNoCase})
 	}
 	return out

@@ -106,7 +106,8 @@ func parseH2specReport(data []byte, cases []h2specCase, r *result) error {
 // runH2spec runs every test of h2spec, the strict ones too.
 func (h *harness) runH2spec(ctx context.Context) []*result {
 	return []*result{h.timed("h2spec", func(r *result) error {
-		list, err := h.output(ctx, "h2spec", "--strict", "--dryrun")
+		bin := filepath.Join(h.tools, "h2spec")
+		list, err := h.output(ctx, bin, "--strict", "--dryrun")
 		if err != nil {
 			return err
 		}
@@ -142,7 +143,7 @@ func (h *harness) runH2spec(ctx context.Context) []*result {
 		if h.pattern != "" {
 			args = append(args, sections...)
 		}
-		out, err := h.output(ctx, "h2spec", args...)
+		out, err := h.output(ctx, bin, args...)
 		data, readErr := os.ReadFile(path)
 		if readErr != nil { // it could not connect, or ran out of time
 			return fmt.Errorf("%w\n%s", err, out)

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -36,43 +39,86 @@ var interopCases = []struct {
 	{name: "orca_oob", args: []string{`-service_config_json={"loadBalancingConfig":[{"test_backend_metrics_load_balancer":{}}]}`}},
 }
 
-// runInterop runs grpc-go's interop client against its server.
+// runInterop runs the interop clients against grpc-go's server.
 func (h *harness) runInterop(ctx context.Context) []*result {
-	return []*result{h.timed("interop/grpc-go", func(r *result) error {
-		port := strconv.Itoa(freePort())
-		srv, err := start(h.proxy.logs, "interop-server", []string{filepath.Join(h.tools, "interop-server"), "-port", port})
-		if err != nil {
-			return err
+	srv, p, err := h.startInterop(ctx)
+	if err != nil {
+		return []*result{{suite: "interop", err: err}}
+	}
+	defer srv.stop()
+	defer p.stop()
+	var out []*result
+	for _, r := range []*result{
+		h.timed("interop/grpc-go", func(r *result) error { return h.interopGo(ctx, p, r) }),
+		h.timed("interop/grpc-js", func(r *result) error { return h.interopJS(ctx, p, r) }),
+	} {
+		if r.err != nil || r.passed+r.skipped+len(r.failed) > 0 {
+			out = append(out, r)
 		}
-		defer srv.stop()
-		if err := srv.waitListening(ctx, "127.0.0.1:"+port); err != nil {
-			return fmt.Errorf("interop server: %w\n%s", err, srv.tail())
-		}
-		p, err := h.proxy.start(ctx, "interop-proxy", "127.0.0.1", port)
-		if err != nil {
-			return err
-		}
-		defer p.stop()
-		for _, c := range interopCases {
-			if !match(h.pattern, c.name) {
-				continue
-			}
-			if out, err := h.interopCase(ctx, p, c.name, c.args); err != nil {
-				r.failed = append(r.failed, failure{c.name, fmt.Sprintf("%v\n%s", err, out)})
-			} else {
-				r.passed++
-			}
-		}
-		if r.passed+len(r.failed) == 0 {
-			return errNoCase
-		}
-		return nil
-	})}
+	}
+	if len(out) == 0 {
+		out = append(out, &result{suite: "interop", err: errNoCase})
+	}
+	return out
 }
 
-func (h *harness) interopCase(ctx context.Context, p *proxy, name string, args []string) (string, error) {
+func (h *harness) startInterop(ctx context.Context) (*process, *proxy, error) {
+	port := strconv.Itoa(freePort())
+	srv, err := start(h.proxy.logs, "interop-server", []string{filepath.Join(h.tools, "interop-server"), "-port", port})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := srv.waitListening(ctx, "127.0.0.1:"+port); err != nil {
+		srv.stop()
+		return nil, nil, fmt.Errorf("interop server: %w\n%s", err, srv.tail())
+	}
+	p, err := h.proxy.start(ctx, "interop-proxy", "127.0.0.1", port)
+	if err != nil {
+		srv.stop()
+		return nil, nil, err
+	}
+	return srv, p, nil
+}
+
+func (h *harness) interopGo(ctx context.Context, p *proxy, r *result) error {
+	for _, c := range interopCases {
+		args := append([]string{"-server_host", p.host, "-server_port", p.port, "-test_case", c.name}, c.args...)
+		h.interopCase(ctx, r, c.name, filepath.Join(h.tools, "interop-client"), args...)
+	}
+	return nil
+}
+
+// interopJS runs test/conformance/node/interop.js, if there is node.
+func (h *harness) interopJS(ctx context.Context, p *proxy, r *result) error {
+	node, err := installNode(ctx, filepath.Join(h.dir, "node"), filepath.Join(h.tools, "node"))
+	if errors.Is(err, exec.ErrNotFound) {
+		fmt.Fprintln(os.Stderr, "skipped: no node and npm on PATH")
+		r.skipped++
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	names, err := h.output(ctx, node.bin, node.script, p.addr(), node.descriptors, "list")
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, names)
+	}
+	for _, name := range strings.Fields(names) {
+		h.interopCase(ctx, r, name, node.bin, node.script, p.addr(), node.descriptors, name)
+	}
+	return nil
+}
+
+// interopCase runs a client for one case, unless -run is for others.
+func (h *harness) interopCase(ctx context.Context, r *result, name, bin string, args ...string) {
+	if !match(h.pattern, name) {
+		return
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("took longer than a minute"))
 	defer cancel()
-	args = append([]string{"-server_host", p.host, "-server_port", p.port, "-test_case", name}, args...)
-	return h.output(ctx, "interop-client", args...)
+	if out, err := h.output(ctx, bin, args...); err != nil {
+		r.failed = append(r.failed, failure{name, fmt.Sprintf("%v\n%s", err, out)})
+	} else {
+		r.passed++
+	}
 }
