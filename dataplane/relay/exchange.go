@@ -256,7 +256,7 @@ func (x *Exchange) fail(err error) {
 
 // downEnded is the downstream stream's last call: x goes back to the slab.
 func (x *Exchange) downEnded(e h2.StreamError) {
-	if x.state != stateFinished && x.state != stateNew {
+	if x.state != stateFinished && x.m != nil { // m: its headers came
 		flag := call.DownstreamConnTerm
 		switch e.Side {
 		case h2.SidePeer:

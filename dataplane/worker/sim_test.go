@@ -84,10 +84,11 @@ type world struct {
 		io.Writer
 		Sum64() uint64
 	}
-	doneCount int
-	scripted  bool        // a test tells the peers what to do and judges
-	route     *call.Route // of all calls of a script
-	failure   string
+	doneCount  int
+	keepPaused bool        // nobody resumes paused calls
+	scripted   bool        // a test tells the peers what to do and judges
+	route      *call.Route // of all calls of a script
+	failure    string
 }
 
 // worldOptions are drawn from the seed.
@@ -475,7 +476,7 @@ func (l *link) answerDial(fail bool) {
 
 // wakes runs the batch that a post asked for, or resumes a paused call.
 func (w *world) wakes() {
-	if len(w.paused) > 0 && (w.calm || w.rnd.IntN(2) == 0) {
+	if len(w.paused) > 0 && !w.keepPaused && (w.calm || w.rnd.IntN(2) == 0) {
 		i := w.rnd.IntN(len(w.paused))
 		r := w.paused[i]
 		w.paused = append(w.paused[:i:i], w.paused[i+1:]...)
@@ -588,7 +589,7 @@ func (w *world) moveAll() (moved bool) {
 			moved = true
 		}
 	}
-	for w.wake || len(w.paused) > 0 {
+	for w.wake || len(w.paused) > 0 && !w.keepPaused {
 		w.wakes()
 		moved = true
 	}

@@ -1,0 +1,369 @@
+package worker
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+)
+
+// reply makes the server answer r's n-th attempt.
+func (s *script) reply(r *rpc, n int, end bool, kv ...string) {
+	s.t.Helper()
+	p, st := s.server(r, n)
+	s.respond(p, st, end, kv...)
+}
+
+func trailersOnly(r *rpc, code string) []string {
+	return []string{":status", "200", "content-type", "application/grpc", "x-id", strconv.FormatUint(r.id, 10), "grpc-status", code}
+}
+
+func headersOf(r *rpc) []string {
+	return []string{":status", "200", "content-type", "application/grpc", "x-id", strconv.FormatUint(r.id, 10)}
+}
+
+func (s *script) expect(r *rpc, want string) {
+	s.t.Helper()
+	if got := r.outcome(); got != want {
+		s.t.Fatalf("the client got %q, want %q: %v", got, want, r)
+	}
+}
+
+// TestReplayLimit: a request of exactly the limit can be sent again, one byte
+// more cannot; an off-by-one here sends half a request.
+func TestReplayLimit(t *testing.T) {
+	const limit = 5000
+	for _, tt := range []struct {
+		n     int
+		retry bool
+	}{{limit - 1, true}, {limit, true}, {limit + 1, false}} {
+		t.Run(fmt.Sprint(tt.n), func(t *testing.T) {
+			s := newScript(t, &call.Route{Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, Max: 1, BufferLimit: limit, BackOffBase: 1}}, nil)
+			r := s.call(&rpc{grpc: true, reqLen: tt.n})
+			s.reply(r, 0, true, trailersOnly(r, "14")...)
+			s.pass(10 * time.Millisecond)
+			if !tt.retry {
+				s.expect(r, "200 grpc 14")
+				s.finish()
+				return
+			}
+			_, st := s.server(r, 1)
+			if st.got != tt.n || !st.recvEnd {
+				t.Fatalf("the second attempt has %d bytes, ended %v", st.got, st.recvEnd)
+			}
+			s.reply(r, 1, true, trailersOnly(r, "0")...)
+			s.expect(r, "200 grpc 0")
+			s.finish()
+		})
+	}
+}
+
+// TestFreeRetry: without a policy, a request that no server has seen is sent
+// once more, if it is short enough to have been kept.
+func TestFreeRetry(t *testing.T) {
+	for _, tt := range []struct {
+		n    int
+		want bool
+	}{{0, true}, {4096, true}, {4097, false}} {
+		s := newScript(t, nil, nil)
+		r := s.call(&rpc{grpc: true, reqLen: tt.n})
+		p, st := s.server(r, 0)
+		p.rst(st, http2.ErrCodeRefusedStream)
+		r.served[0].refused = true
+		s.settleNow()
+		if got := len(r.served) == 2; got != tt.want {
+			t.Fatalf("%d bytes: sent again %v, want %v", tt.n, got, tt.want)
+		}
+		want := "200 grpc 14"
+		if tt.want {
+			// The second refusal is final.
+			p, st := s.server(r, 1)
+			p.rst(st, http2.ErrCodeRefusedStream)
+			s.settleNow()
+		}
+		s.expect(r, want)
+		s.finish()
+	}
+}
+
+// TestRetriesEnd: the policy's number of retries is kept, back-offs between.
+func TestRetriesEnd(t *testing.T) {
+	s := newScript(t, &call.Route{Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, Max: 3}}, nil)
+	r := s.call(&rpc{grpc: true, reqLen: 10})
+	for n := range 4 {
+		if len(r.served) != n+1 {
+			t.Fatalf("%d attempts, want %d", len(r.served), n+1)
+		}
+		s.reply(r, n, true, trailersOnly(r, "14")...)
+		s.pass(300 * time.Millisecond)
+	}
+	s.expect(r, "200 grpc 14")
+	if got := s.wk.core.Counters[2][call.UpstreamRqRetry]; got != 3 {
+		t.Errorf("upstream_rq_retry = %d", got)
+	}
+	s.finish()
+}
+
+// TestPushback: the server's word replaces the back-off, or forbids the retry.
+func TestPushback(t *testing.T) {
+	for _, tt := range []struct {
+		value string
+		after time.Duration // 0: no retry
+	}{{"400", 400 * time.Millisecond}, {"-1", 0}, {"x", 0}} {
+		s := newScript(t, &call.Route{Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, Max: 1}}, nil)
+		r := s.call(&rpc{grpc: true})
+		s.reply(r, 0, true, append(trailersOnly(r, "14"), "grpc-retry-pushback-ms", tt.value)...)
+		if tt.after == 0 {
+			s.expect(r, "200 grpc 14")
+			s.finish()
+			continue
+		}
+		s.pass(tt.after - 50*time.Millisecond)
+		if len(r.served) != 1 {
+			t.Fatal("the retry came before the server wanted it")
+		}
+		s.pass(100 * time.Millisecond)
+		s.reply(r, 1, true, trailersOnly(r, "0")...)
+		s.expect(r, "200 grpc 0")
+		s.finish()
+	}
+}
+
+// TestHold: headers wait for a status that the route retries on, but not while
+// the request is open, and not longer than 100 ms.
+func TestHold(t *testing.T) {
+	rt := &call.Route{Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, Max: 1, BackOffBase: 1}}
+	t.Run("status in trailers is retried", func(t *testing.T) {
+		s := newScript(t, rt, nil)
+		r := s.call(&rpc{grpc: true, reqLen: 5})
+		s.reply(r, 0, false, headersOf(r)...)
+		if r.headers {
+			t.Fatal("the headers went out")
+		}
+		s.reply(r, 0, true, "grpc-status", "14")
+		s.pass(10 * time.Millisecond)
+		s.reply(r, 1, false, headersOf(r)...)
+		s.reply(r, 1, true, "grpc-status", "0")
+		s.expect(r, "200 grpc 0")
+		s.finish()
+	})
+	t.Run("data releases them", func(t *testing.T) {
+		s := newScript(t, rt, nil)
+		r := s.call(&rpc{grpc: true, reqLen: 5, respLen: 100})
+		s.reply(r, 0, false, headersOf(r)...)
+		p, st := s.server(r, 0)
+		s.data(p, st, 1, false)
+		if !r.headers || r.s.got != 1 {
+			t.Fatalf("headers %v, %d bytes", r.headers, r.s.got)
+		}
+		s.reply(r, 0, true, "grpc-status", "14")
+		s.expect(r, "200 grpc 14")
+		s.finish()
+	})
+	t.Run("time releases them", func(t *testing.T) {
+		s := newScript(t, rt, nil)
+		r := s.call(&rpc{grpc: true, reqLen: 5})
+		s.reply(r, 0, false, headersOf(r)...)
+		s.pass(50 * time.Millisecond)
+		if r.headers {
+			t.Fatal("the headers went out too early")
+		}
+		s.pass(100 * time.Millisecond)
+		if !r.headers {
+			t.Fatal("the headers still wait")
+		}
+		s.reply(r, 0, true, "grpc-status", "14")
+		s.expect(r, "200 grpc 14")
+		s.finish()
+	})
+	t.Run("an open request releases them", func(t *testing.T) {
+		s := newScript(t, rt, nil)
+		s.client.stingy = true
+		r := s.call(&rpc{grpc: true, reqLen: 5000})
+		s.reply(r, 0, false, headersOf(r)...)
+		if !r.headers {
+			t.Fatal("the headers wait")
+		}
+		s.reply(r, 0, true, "grpc-status", "0")
+		s.expect(r, "200 grpc 0")
+		s.finish()
+	})
+}
+
+// TestPoolFillsThenQueues: connections are filled one after another, the rest
+// waits in order, and the queue is bounded.
+func TestPoolFillsThenQueues(t *testing.T) {
+	s := newScript(t, nil, func(_ *call.Manager, o *call.UpstreamOptions) {
+		o.MaxStreams, o.MaxConnections, o.MaxPending = 2, 2, 2
+	})
+	warm := s.call(&rpc{grpc: true})
+	s.reply(warm, 0, true, trailersOnly(warm, "0")...)
+	var rs []*rpc
+	for range 7 {
+		rs = append(rs, s.call(&rpc{grpc: true}))
+	}
+	perConn := map[*peer]int{}
+	for _, r := range rs[:4] {
+		p, _ := s.server(r, 0)
+		perConn[p]++
+	}
+	if len(perConn) != 2 {
+		t.Fatalf("%d connections, want 2", len(perConn))
+	}
+	for _, n := range perConn {
+		if n != 2 {
+			t.Fatalf("streams per connection: %v", perConn)
+		}
+	}
+	s.expect(rs[4], "not ended")
+	s.expect(rs[6], "200 grpc 14") // the queue is full
+	if n := s.wk.core.Counters[2][call.UpstreamRqPendingOverflow]; n != 1 {
+		t.Errorf("upstream_rq_pending_overflow = %d", n)
+	}
+	s.reply(rs[1], 0, true, trailersOnly(rs[1], "0")...)
+	if len(rs[4].served) != 1 || len(rs[5].served) != 0 {
+		t.Fatal("the queue is not served in order")
+	}
+	for _, r := range []*rpc{rs[0], rs[2], rs[3], rs[4], rs[5]} {
+		s.reply(r, 0, true, trailersOnly(r, "0")...)
+		s.expect(r, "200 grpc 0")
+	}
+	s.finish()
+}
+
+// TestStreamsBeforeSettings: more streams than the server turns out to allow
+// are refused, unseen, and wait for their turn instead of failing.
+func TestStreamsBeforeSettings(t *testing.T) {
+	s := newScript(t, nil, func(_ *call.Manager, o *call.UpstreamOptions) { o.MaxConnections = 1 })
+	s.opt.maxStreams = 3
+	var rs []*rpc
+	for range 8 { // all of them before anything moves
+		r := &rpc{id: uint64(len(s.rpcs) + 1), grpc: true, mode: modeTrailersOnly, cancelAfter: -1}
+		s.rpcs = append(s.rpcs, r)
+		rs = append(rs, r)
+		s.client.start(r)
+	}
+	s.settleNow()
+	for _, r := range rs {
+		s.expect(r, "200 grpc 0")
+	}
+	s.finish()
+}
+
+// TestSweep: a host that left its cluster finishes its streams and loses its
+// connections.
+func TestSweep(t *testing.T) {
+	s := newScript(t, nil, nil)
+	r := s.call(&rpc{grpc: true})
+	s.addHost(s.hosts[0].target.Options)
+	s.hosts[0].retired = true
+	s.g.Sweep()
+	s.settleNow()
+	r2 := s.call(&rpc{grpc: true})
+	if p, _ := s.server(r2, 0); p.l.host != s.hosts[1] {
+		t.Fatal("the new call went to the old host")
+	}
+	s.reply(r, 0, true, trailersOnly(r, "0")...)
+	s.expect(r, "200 grpc 0")
+	s.reply(r2, 0, true, trailersOnly(r2, "0")...)
+	if n := len(s.wk.order); n != 1 || len(s.wk.pools) != 1 {
+		t.Fatalf("%d pools are left", n)
+	}
+	s.finish()
+}
+
+// TestEvict: over the memory budget the call that has held the most for the
+// longest time ends with RESOURCE_EXHAUSTED; others go on.
+func TestEvict(t *testing.T) {
+	s := newScript(t, nil, func(m *call.Manager, o *call.UpstreamOptions) {
+		o.HTTP2.InitialStreamWindowSize = 400_000
+	})
+	s.client.deaf = true
+	r := s.call(&rpc{grpc: true, respLen: 390_000})
+	s.reply(r, 0, false, headersOf(r)...)
+	p, st := s.server(r, 0)
+	s.client.stingy = false
+	for st.sent < r.respLen && p.sendData(st, 16_000, r.respLen, false) {
+		p.push()
+		s.settleNow()
+	}
+	s.settleNow()
+	if n := s.wk.core.Queued(); n <= s.wk.budget() {
+		t.Fatalf("%d bytes queued, budget %d", n, s.wk.budget())
+	}
+	s.pass(3 * time.Second)
+	s.expect(r, "not ended")
+	r2 := s.call(&rpc{grpc: true}) // its frames make batches
+	s.pass(3 * time.Second)
+	s.batch(func() {})
+	s.settleNow()
+	s.expect(r, "200 grpc 8")
+	s.reply(r2, 0, true, trailersOnly(r2, "0")...)
+	s.expect(r2, "200 grpc 0")
+	s.client.deaf = false
+	s.finish()
+}
+
+// TestDrainLetsCallsFinish: two GOAWAYs, the call in progress ends well, then
+// the connection closes.
+func TestDrainLetsCallsFinish(t *testing.T) {
+	s := newScript(t, nil, nil)
+	r := s.call(&rpc{grpc: true})
+	s.g.Drain(func(ch *Chain) bool { return ch == s.chain }, time.Minute)
+	s.settleNow()
+	if !s.client.goawaySeen {
+		t.Fatal("no GOAWAY")
+	}
+	s.pass(2 * time.Second)
+	s.reply(r, 0, true, trailersOnly(r, "0")...)
+	s.expect(r, "200 grpc 0")
+	s.pass(2 * time.Second)
+	if !s.client.sawEnd || s.wk.downs != 0 {
+		t.Fatal("the connection is still there")
+	}
+	s.finish()
+}
+
+// TestDeadlineWhilePaused: the deadline runs while the Director thinks.
+func TestDeadlineWhilePaused(t *testing.T) {
+	s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) { m.MaxStreamDuration = time.Second })
+	s.keepPaused = true
+	r := s.call(&rpc{grpc: true, reqLen: 2000, pause: true})
+	s.pass(2 * time.Second)
+	s.expect(r, "200 grpc 4")
+	r.handle.Resume(nil) // too late, and harmless
+	s.paused = nil
+	s.settleNow()
+	s.finish()
+	if r.directed != 1 || len(r.served) != 0 {
+		t.Errorf("directed %d times, served %d", r.directed, len(r.served))
+	}
+}
+
+// TestPanicCostsItsConnection: a panic in the core ends the connection it
+// happened on; the worker and its other connections live.
+func TestPanicCostsItsConnection(t *testing.T) {
+	bomb := true
+	op := call.HeaderOp{Field: hpack.NewField("x-a", ""), Value: func(*call.Call, *call.Outcome) string {
+		if bomb {
+			panic("sim: a bug")
+		}
+		return "fine"
+	}}
+	s := newScript(t, &call.Route{RequestOps: []call.HeaderOp{op}}, nil)
+	s.g.opt.Debug = false
+	other := s.connect()
+	r := s.call(&rpc{grpc: true})
+	s.expect(r, "lost")
+	bomb = false
+	s.client = other
+	r2 := s.call(&rpc{grpc: true})
+	s.reply(r2, 0, true, trailersOnly(r2, "0")...)
+	s.expect(r2, "200 grpc 0")
+	s.finish()
+}
