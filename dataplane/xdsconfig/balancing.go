@@ -62,16 +62,13 @@ func (a *at) typedPolicy(m *clusterv3.LoadBalancingPolicy, out *cluster.Config) 
 		var local *lbcommonv3.LocalityLbConfig
 		switch t := typeName(x); t {
 		case "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin":
-			var c roundv3.RoundRobin
-			here.unpackTo(x, &c)
+			c, _ := unpackAs[*roundv3.RoundRobin](here, x)
 			out.Policy.Kind, local = cluster.RoundRobin, c.GetLocalityLbConfig()
 		case "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest":
-			var c leastv3.LeastRequest
-			here.unpackTo(x, &c)
+			c, _ := unpackAs[*leastv3.LeastRequest](here, x)
 			out.Policy, local = here.leastRequest(c.GetChoiceCount().GetValue(), c.GetActiveRequestBias()), c.GetLocalityLbConfig()
 		case "envoy.extensions.load_balancing_policies.random.v3.Random":
-			var c randomv3.Random
-			here.unpackTo(x, &c)
+			c, _ := unpackAs[*randomv3.Random](here, x)
 			out.Policy.Kind, local = cluster.Random, c.GetLocalityLbConfig()
 		default:
 			types = append(types, t)

@@ -5,8 +5,15 @@ import (
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
 )
@@ -75,5 +82,35 @@ func TestManyErrors(t *testing.T) {
 	}
 	if _, err := CompileCluster(&clusterv3.Cluster{}, &Env{}); err == nil || err.Error() != `Cluster "": name: value length must be at least 1 runes` {
 		t.Errorf("a cluster without a name: %v", err)
+	}
+}
+
+// TestGoodResourcesWarn: warnings are told of what compiles, too. (Said here
+// and not only in golden files, which can be rewritten without being read.)
+func TestGoodResourcesWarn(t *testing.T) {
+	var got []string
+	env := &Env{Warn: func(w Warning) { got = append(got, w.String()) }}
+	if _, err := CompileCluster(&clusterv3.Cluster{Name: "c", HealthChecks: []*corev3.HealthCheck{{
+		Timeout: durationpb.New(1e9), Interval: durationpb.New(1e9), HealthyThreshold: wrapperspb.UInt32(1), UnhealthyThreshold: wrapperspb.UInt32(1),
+		HealthChecker: &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{}},
+	}}}, env); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CompileListener(snapshot(t, 1, 0)[resourcev3.ListenerType][0].(*listenerv3.Listener), env); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CompileEndpoints(&endpointv3.ClusterLoadAssignment{ClusterName: "e", Policy: &endpointv3.ClusterLoadAssignment_Policy{
+		EndpointStaleAfter: durationpb.New(1e9),
+	}}, env); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		`Cluster "c": health_checks: ignored by this version`,
+		`Cluster "c": no HTTP/2 options: calls go by HTTP/2 all the same, as gRPC needs it`,
+		`Listener "l": filter_chains[0].filters[0].typed_config.stream_idle_timeout: not set: Envoy's default ends a stream on which nothing was sent for 5m0s; 0s disables it`,
+		`ClusterLoadAssignment "e": policy.endpoint_stale_after: ignored by this version`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }

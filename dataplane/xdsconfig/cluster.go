@@ -66,7 +66,7 @@ func CompileCluster(m *clusterv3.Cluster, env *Env) (*Cluster, error) {
 	if r.failed() {
 		return nil, r.done()
 	}
-	return cl, nil
+	return cl, r.done()
 }
 
 // discoveryType compiles where the endpoints come from.
@@ -119,10 +119,9 @@ func (a *at) upstreamOptions(m *clusterv3.Cluster, scope call.Scope) *call.Upstr
 	options := m.GetTypedExtensionProtocolOptions()
 	for _, name := range slices.Sorted(maps.Keys(options)) {
 		here := a.field("typed_extension_protocol_options[" + name + "]")
-		var p upstreamsv3.HttpProtocolOptions
-		if here.unpackTo(options[name], &p) {
+		if p, ok := unpackAs[*upstreamsv3.HttpProtocolOptions](here, options[name]); ok {
 			typed = true
-			common, http2 = p.GetCommonHttpProtocolOptions(), here.upstreamProtocol(&p)
+			common, http2 = p.GetCommonHttpProtocolOptions(), here.upstreamProtocol(p)
 		}
 	}
 	if !typed {

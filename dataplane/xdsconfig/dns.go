@@ -17,8 +17,8 @@ func (a *at) clusterType(m *clusterv3.Cluster, t *clusterv3.Cluster_CustomCluste
 		a.field("cluster_type").errorf("%q of type %q: no such cluster type in this version", t.GetName(), name)
 		return
 	}
-	var c dnsv3.DnsCluster
-	if !here.unpackTo(t.GetTypedConfig(), &c) {
+	c, ok := unpackAs[*dnsv3.DnsCluster](here, t.GetTypedConfig())
+	if !ok {
 		return
 	}
 	a.dns(m, cl, c.GetAllAddressesInSingleEndpoint(), discovery.Config{

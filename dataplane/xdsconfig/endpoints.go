@@ -19,7 +19,7 @@ func CompileEndpoints(m *endpointv3.ClusterLoadAssignment, env *Env) (*cluster.A
 	if r.failed() {
 		return nil, r.done()
 	}
-	return out, nil
+	return out, r.done()
 }
 
 // assignment compiles m, which has been checked. Names instead of addresses

@@ -31,8 +31,8 @@ type managerCompiler struct {
 
 // manager compiles the connection manager in x; nil if a says why not.
 func (a *at) manager(x *anypb.Any, ln *Listener) *managerCompiler {
-	m := new(hcmv3.HttpConnectionManager)
-	if !a.unpackTo(x, m) {
+	m, ok := unpackAs[*hcmv3.HttpConnectionManager](a, x)
+	if !ok {
 		return nil
 	}
 	hc := &managerCompiler{config: m, out: &call.Manager{
@@ -58,7 +58,7 @@ func (a *at) manager(x *anypb.Any, ln *Listener) *managerCompiler {
 	if m.GetServerName() != "" {
 		hc.out.ServerName = m.GetServerName()
 	}
-	hc.timeouts(m)
+	hc.timeouts(a, m)
 	hc.protocol(a, m)
 	hc.routes(a, m, ln)
 	hc.httpFilters(a, m.GetHttpFilters())
@@ -71,10 +71,12 @@ var serverHeaders = map[hcmv3.HttpConnectionManager_ServerHeaderTransformation]c
 	hcmv3.HttpConnectionManager_PASS_THROUGH:     call.ServerPass,
 }
 
-func (hc *managerCompiler) timeouts(m *hcmv3.HttpConnectionManager) {
+func (hc *managerCompiler) timeouts(a *at, m *hcmv3.HttpConnectionManager) {
 	out := hc.out
 	if d := m.GetStreamIdleTimeout(); d != nil {
 		out.StreamIdleTimeout = d.AsDuration()
+	} else {
+		a.field("stream_idle_timeout").warnf("not set: Envoy's default ends a stream on which nothing was sent for %s; 0s disables it", defaultStreamIdle)
 	}
 	out.RequestTimeout = m.GetRequestTimeout().AsDuration()
 	out.RequestHeadersTimeout = m.GetRequestHeadersTimeout().AsDuration()

@@ -60,7 +60,7 @@ func CompileListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
 	if r.failed() {
 		return nil, r.done()
 	}
-	return ln, nil
+	return ln, r.done()
 }
 
 func (a *at) listenAddresses(m *listenerv3.Listener, ln *listener.Listener) {

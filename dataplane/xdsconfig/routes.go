@@ -105,8 +105,8 @@ func (a *at) perFilterConfig(configs map[string]*anypb.Any) {
 		here := a.field("typed_per_filter_config[" + name + "]")
 		optional := false
 		if typeName(x) == "envoy.config.route.v3.FilterConfig" {
-			var fc routev3.FilterConfig
-			if !here.unpackTo(x, &fc) {
+			fc, ok := unpackAs[*routev3.FilterConfig](here, x)
+			if !ok {
 				continue
 			}
 			if optional = fc.GetIsOptional(); fc.GetConfig() == nil {

@@ -76,20 +76,15 @@ func (a *at) unpack(x *anypb.Any) proto.Message {
 	return m
 }
 
-// unpackTo unpacks x into dst, whose type it must have; false if a says why
-// not.
-func (a *at) unpackTo(x *anypb.Any, dst proto.Message) bool {
-	want := string(dst.ProtoReflect().Descriptor().FullName())
+// unpackAs unpacks x, which must hold an M; nil and false if a says why not.
+func unpackAs[M proto.Message](a *at, x *anypb.Any) (m M, ok bool) {
+	want := string(m.ProtoReflect().Descriptor().FullName())
 	if x != nil && typeName(x) != want {
 		a.errorf("type %q: want %q", typeName(x), want)
-		return false
+		return m, false
 	}
-	m := a.unpack(x)
-	if m == nil {
-		return false
-	}
-	proto.Merge(dst, m)
-	return true
+	m, ok = a.unpack(x).(M)
+	return m, ok
 }
 
 // check runs what holds for every message: its own validation, unknown fields
