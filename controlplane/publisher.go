@@ -51,7 +51,7 @@ type member struct {
 	to   *state // to be reached; nil: the group is gone, its proxies keep what they have
 
 	made     bool              // clusters changed and the node has not confirmed them yet
-	fresh    map[string]string // clusters that came and whose endpoints it has not confirmed yet; -> endpoints
+	fresh    map[string]string // clusters that came and whose endpoints it has not confirmed yet; -> endpoints; never written, may be shared
 	added    bool              // a cluster that it had not is among what changed
 	swapping bool              // listeners or routes changed and it has not confirmed them yet
 
@@ -59,10 +59,14 @@ type member struct {
 	held     bool      // it refused what the next step needs, and that was logged
 }
 
-// plan is one step, which all nodes share that are at the same point.
+// plan is one step, which all nodes share that are at the same point, with
+// what is derived from it once for all of them. Immutable.
 type plan struct {
-	st   *state
-	kind stepKind
+	st    *state
+	kind  stepKind
+	made  bool              // clusters change
+	added bool              // clusters come
+	fresh map[string]string // clusters that come, with their endpoints
 }
 
 type planKey struct {
@@ -214,6 +218,11 @@ func (p *publisher) next(m *member) plan {
 	s, ok := p.plans[id]
 	if !ok {
 		s.st, s.kind = nextStep(m.at, m.to, m.swapping)
+		if s.kind == stepMake {
+			s.made = !s.st.same(m.at, resourcev3.ClusterType)
+			s.added = s.st.adds(m.at, resourcev3.ClusterType)
+			s.fresh = s.st.newAssignments(m.at)
+		}
 		p.plans[id] = s
 	}
 	return s
@@ -223,24 +232,30 @@ func (p *publisher) next(m *member) plan {
 func (p *publisher) step(ctx context.Context, key string, m *member, s plan) {
 	switch s.kind {
 	case stepMake:
-		m.made = m.made || !s.st.same(m.at, resourcev3.ClusterType)
-		m.added = m.added || s.st.adds(m.at, resourcev3.ClusterType)
-		if fresh := s.st.newAssignments(m.at); len(fresh) > 0 {
-			if m.fresh == nil {
-				m.fresh = map[string]string{}
-			}
-			maps.Copy(m.fresh, fresh)
-		}
-		maps.DeleteFunc(m.fresh, func(cluster, eds string) bool { // no longer wanted
-			r := (*m.to)[resourcev3.ClusterType].byName[cluster]
-			return r == nil || r.assignment() != eds || (*m.to)[resourcev3.EndpointType].byName[eds] == nil
-		})
+		m.made, m.added = m.made || s.made, m.added || s.added
+		m.fresh = stillWanted(m.fresh, s.fresh, m.to)
 	case stepSwap:
 		m.made, m.added, m.fresh, m.swapping = false, false, nil, true
 	case stepBreak:
 		m.swapping = false
 	}
 	p.publish(ctx, key, m, s.st)
+}
+
+// stillWanted joins the clusters that a node has to confirm with those that
+// come, without those of the former that are no longer on its way.
+func stillWanted(had, come map[string]string, to *state) map[string]string {
+	if len(had) == 0 {
+		return come
+	}
+	out := maps.Clone(come)
+	for cluster, eds := range had {
+		r := (*to)[resourcev3.ClusterType].byName[cluster]
+		if r != nil && r.assignment() == eds && (*to)[resourcev3.EndpointType].byName[eds] != nil {
+			out[cluster] = eds
+		}
+	}
+	return out
 }
 
 func (p *publisher) publish(ctx context.Context, key string, m *member, st *state) {

@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -58,7 +57,7 @@ type fleet struct {
 func inFleet(t *testing.T, test func(f *fleet)) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fleet{t: t, cache: &recorder{at: map[string]*state{}}, store: NewStore()}
-		f.p = newPublisher(f.cache, slog.New(slog.DiscardHandler))
+		f.p = newPublisher(f.cache, discardLogger())
 		f.p.nodes = newNodes(f.p.kick)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

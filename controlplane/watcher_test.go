@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,7 +21,7 @@ func TestWatcher(t *testing.T) {
 	}
 	files{"v1/edge/a.yaml": "1", "v2/edge/a.yaml": "2", "v2/..1/x.yaml": "1", "v2/..2/x.yaml": "2", "v2/mounted/..data": "-> ../..1", "root": "-> v1"}.write(t, base)
 
-	w, err := newWatcher(at("root"), slog.New(slog.DiscardHandler))
+	w, err := newWatcher(at("root"), discardLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
