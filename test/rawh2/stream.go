@@ -79,6 +79,9 @@ func (s *Stream) Padded(end bool, p []byte, n int) {
 
 // Send sends p in DATA frames as the windows allow, waiting for them.
 func (s *Stream) Send(end bool, p []byte) error {
+	if len(p) == 0 && end {
+		s.Data(true, nil)
+	}
 	for len(p) > 0 {
 		n := 0
 		err := s.c.wait(fmt.Sprintf("window on stream %d", s.ID), func() bool {
