@@ -13,6 +13,15 @@
 // the order that loses no call: new clusters and their endpoints first, routes
 // and listeners once the proxy has taken those in, removals last.
 //
+// Reading order: dir.go and parse.go (from files to groups of resources),
+// check.go, store.go (the last good revisions), state.go (what is served),
+// plan.go (the steps of a change), publisher.go (which proxy gets which step),
+// nodes.go and track.go (what proxies have confirmed), known.go (what they are
+// not sent again), callbacks.go and server.go (the xDS server), watcher.go.
+//
+// Goroutines: Serve owns the publisher's, the watcher's, which also loads, and
+// those of the gRPC server, whose callbacks write into the node table.
+//
 // It does not discover services and does not talk to Kubernetes; it is driven
 // by files.
 package controlplane
