@@ -8,8 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"math/rand/v2"
-	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,7 +65,7 @@ type world struct {
 	g       *Group
 	wk      *Worker
 	timerAt clock.Nanos
-	wake    bool
+	wake    atomic.Bool // set by posts, from any goroutine
 	inBatch bool
 
 	links   []*link
@@ -178,7 +177,7 @@ func (d *simDriver) Dial(k *Sock, t *call.Target, timeout time.Duration) {
 }
 
 func (d *simDriver) SetTimer(at clock.Nanos) { d.w.timerAt = at }
-func (d *simDriver) Wake()                   { d.w.wake = true }
+func (d *simDriver) Wake()                   { d.w.wake.Store(true) }
 func (d *simDriver) Close()                  {}
 
 func (w *world) newLink(k *Sock) *link {
@@ -486,13 +485,12 @@ func (w *world) wakes() {
 			r.handle.Resume(nil) // idempotent
 		}
 	}
-	if !w.calm && w.opt.pauses && w.rnd.IntN(2) == 0 {
+	for i := 0; i < 4 && !w.calm && w.opt.pauses; i++ {
 		if r := w.rpcs[w.rnd.IntN(len(w.rpcs))]; r.done {
 			r.handle.Resume(replyStale)
 		}
 	}
-	if w.wake {
-		w.wake = false
+	if w.wake.Swap(false) {
 		w.batch(func() {})
 	}
 }
@@ -510,129 +508,6 @@ func (w *world) fireTimer() {
 		w.note("timer", 0, 0)
 		w.batch(func() {})
 	}
-}
-
-// settle runs the world without faults until nothing moves and every call has
-// ended. Time passes only when nothing else can happen, and not for long: all
-// deadlines and back-offs of the plan are below a second.
-func (w *world) settle() {
-	until := w.now.Add(5 * time.Second)
-	for range 50_000 {
-		if w.moveAll() {
-			w.checkStep()
-			continue
-		}
-		if w.allDone() {
-			return
-		}
-		if w.timerAt == 0 || w.timerAt > until {
-			break
-		}
-		w.now = max(w.now, w.timerAt)
-		w.fireTimer()
-	}
-	for _, r := range w.rpcs {
-		if r.started && !r.done {
-			w.fatalf("stuck: %v\n%s", r, w.dump())
-		}
-	}
-}
-
-// dump describes every connection.
-func (w *world) dump() string {
-	var b strings.Builder
-	for _, l := range w.links {
-		if l.shut {
-			continue
-		}
-		fmt.Fprintf(&b, "link %d in %d/%d out %d/%d dialling %v armed %v: ", l.id, len(l.in.buf), l.in.cap, len(l.out.buf), l.out.cap, l.dialling, l.armed)
-		if k := l.k; k != nil {
-			fmt.Fprintf(&b, "streams %d output %d held %d free %d dead %v stopped %v dirty %v goaway %v; ", k.conn.Streams(), k.conn.Output().Len(), k.conn.HeldBytes(), k.conn.FreeWindow(), k.conn.Dead(), k.stopped, k.dirty, k.conn.GoingAway())
-		}
-		if p := l.peer; p != nil {
-			fmt.Fprintf(&b, "peer: gone %v sawEnd %v unsent %d sendWin %d recvWin %d owed %d", p.gone, p.sawEnd, p.wr.Len(), p.sendWin, p.recvWin, p.owed)
-			for _, id := range p.order {
-				if s := p.streams[id]; s.r != nil && !s.r.done || !s.reset && !(s.sendEnd && s.recvEnd) {
-					fmt.Fprintf(&b, " %v %d %+v", s, s.r.id, s.attempt)
-				}
-			}
-		}
-		b.WriteByte('\n')
-	}
-	for _, p := range w.wk.order {
-		fmt.Fprintf(&b, "pool %s: %d conns, %d dials, %d pending\n", p.target.Address, len(p.conns), p.dials, p.pending)
-	}
-	return b.String()
-}
-
-// moveAll gives everything a turn and reports whether anything happened.
-func (w *world) moveAll() (moved bool) {
-	for i := 0; i < len(w.links); i++ {
-		l := w.links[i]
-		if l.dialling {
-			l.answerDial(false)
-			moved = true
-		}
-		if l.blockedNoMore() {
-			l.unblock()
-			moved = true
-		}
-		for l.peerReadable() {
-			l.peerRead(w.readSize())
-			moved = true
-		}
-		if l.peer != nil && l.peer.act(true) {
-			moved = true
-		}
-		for l.readable() {
-			w.batch(func() { l.feed(w.readSize()) })
-			moved = true
-		}
-	}
-	for w.wake || len(w.paused) > 0 && !w.keepPaused {
-		w.wakes()
-		moved = true
-	}
-	return moved
-}
-
-// shutdown ends the group and looks that nothing is left.
-func (w *world) shutdown() {
-	done := make(chan error, 1)
-	var started sync.WaitGroup
-	started.Add(1)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() { started.Done(); done <- w.g.Shutdown(ctx) }()
-	started.Wait()
-	for { // until the post has come
-		w.wk.inbox.mu.Lock()
-		n := len(w.wk.inbox.q)
-		w.wk.inbox.mu.Unlock()
-		if n > 0 {
-			break
-		}
-	}
-	w.wake = true
-	for range 10_000 {
-		if !w.moveAll() {
-			if w.wk.gone {
-				break
-			}
-			if w.timerAt == 0 {
-				w.fatalf("shutdown hangs without a timer: %d socks", w.wk.nsocks)
-			}
-			w.now = max(w.now, w.timerAt)
-			w.fireTimer()
-		}
-	}
-	if !w.wk.gone {
-		w.fatalf("shutdown does not end: %d socks", w.wk.nsocks)
-	}
-	if err := <-done; err != nil {
-		w.fatalf("Shutdown: %v", err)
-	}
-	w.checkEmpty()
 }
 
 // peerActs lets a peer write something.
