@@ -352,3 +352,21 @@ func TestDeltaStream(t *testing.T) {
 		}
 	})
 }
+
+// A node that comes to belong to another group is led there in steps.
+func TestNodeChangesGroup(t *testing.T) {
+	inFleet(t, func(f *fleet) {
+		f.connected()
+		canary := group(t, "canary", NodeMatch{IDs: []string{"n"}}, edsCluster("b", 1), assignment("b", 1), routeTo("r", "b"))
+		f.p.post(event{groups: append(revisions{{Group: canary}}, f.store.present()...)})
+		synctest.Wait()
+		f.want("make", "a b | a")
+		if got := f.p.nodes.list()[0].Group; got != "canary" {
+			t.Errorf("group %q", got)
+		}
+		f.answer(1, cds, "")
+		f.answer(1, eds, "", "a", "b")
+		f.answer(1, rds, "", "r")
+		f.want("break", "b | b")
+	})
+}
