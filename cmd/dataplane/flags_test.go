@@ -55,15 +55,15 @@ func TestParse(t *testing.T) {
 // TestBootstrapSources checks what may be given together.
 func TestBootstrapSources(t *testing.T) {
 	for args, want := range map[string]string{
-		"":                                     "nothing to do",
-		"--listen :1 --backend a:1 -c b":       "leave out --config-path",
-		"--listen nowhere --backend a:1":       `--listen "nowhere"`,
-		"--listen :1":                          "--listen needs --backend or --route",
-		"--listen :1 --backend a":              `--backend "a"`,
-		"--listen :1 --route x.Y=b":            "--route x.Y=b",
-		"--listen :1 --route x.Y/=b:1":         "want SERVICE or SERVICE/METHOD",
-		"--listen :99999 --backend a:1":        "up to 65535",
-		"--config-yaml {static_resources:[1]}": "static_resources",
+		"":                                       "nothing to do",
+		"--listen :1 --backend a:1 -c b":         "leave out --config-path",
+		"--listen nowhere --backend a:1":         `--listen "nowhere"`,
+		"--listen :1":                            "--listen needs --backend or --route",
+		"--listen :1 --backend a":                `--backend "a"`,
+		"--listen :1 --route x.Y=b":              "--route x.Y=b",
+		"--listen :1 --route x.Y/=b:1":           "want SERVICE or SERVICE/METHOD",
+		"--listen :99999 --backend a:1":          "up to 65535",
+		`--config-yaml {"static_resources":[1]}`: "static_resources",
 	} {
 		o, err := parse(strings.Fields(args))
 		if err == nil {
