@@ -35,8 +35,8 @@ run: build ## Watch a control plane steer two proxies (DEMO=10s ends by itself)
 bench: build ## Measure CPU per call beside the proxies found on PATH
 	$(GO) run ./test/bench run -dataplane $(BIN)/dataplane $(BENCHFLAGS)
 
-conformance: build ## Run h2spec and the gRPC interop suite through the proxy
-	test/conformance/run
+conformance: build ## Run h2spec, gRPC interop and connectconformance through the proxy
+	test/conformance/run $(CONFORMANCEFLAGS)
 
 fuzz: ## Run every fuzzer for FUZZTIME
 	@set -e; for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \
