@@ -367,3 +367,57 @@ func TestPanicCostsItsConnection(t *testing.T) {
 	s.expect(r2, "200 grpc 0")
 	s.finish()
 }
+
+// TestRetiredWhileDialled: a connection that comes when its host is gone
+// already serves those who wait for it, and ends.
+func TestRetiredWhileDialled(t *testing.T) {
+	s := newScript(t, nil, nil)
+	r := &rpc{id: 1, grpc: true, mode: modeHang, cancelAfter: -1}
+	s.rpcs = append(s.rpcs, r)
+	s.client.start(r)
+	for s.client.l.readable() {
+		s.batch(func() { s.client.l.feed(1 << 20) })
+	}
+	if n := s.wk.order[0].dials; n != 1 {
+		t.Fatalf("%d dials", n)
+	}
+	s.hosts[0].retired = true
+	s.g.Sweep()
+	s.settleNow()
+	s.reply(r, 0, true, trailersOnly(r, "0")...)
+	s.expect(r, "200 grpc 0")
+	if n := len(s.wk.order); n != 0 {
+		t.Fatalf("%d pools are left", n)
+	}
+	s.finish()
+}
+
+// TestShutdownCutsWhatIsLeft: when the context ends, calls in progress get
+// UNAVAILABLE before their connections close.
+func TestShutdownCutsWhatIsLeft(t *testing.T) {
+	s := newScript(t, nil, nil)
+	r := s.call(&rpc{grpc: true})
+	s.wk.post(msg{kind: msgKill})
+	s.settleNow()
+	s.expect(r, "200 grpc 14")
+	s.finish()
+}
+
+// TestFailedDialWaits: while a full connection lives, a host that refuses
+// another one is not dialled again at once.
+func TestFailedDialWaits(t *testing.T) {
+	s := newScript(t, nil, func(_ *call.Manager, o *call.UpstreamOptions) { o.MaxStreams, o.MaxConnections = 1, 2 })
+	r1 := s.call(&rpc{grpc: true})
+	s.dialsFail = true
+	r2 := s.call(&rpc{grpc: true})
+	s.expect(r2, "not ended")
+	before := len(s.links)
+	s.pass(200 * time.Millisecond)
+	if n := len(s.links) - before; n != 0 {
+		t.Fatalf("%d dials in 200 ms", n)
+	}
+	s.reply(r1, 0, true, trailersOnly(r1, "0")...)
+	s.reply(r2, 0, true, trailersOnly(r2, "0")...)
+	s.expect(r2, "200 grpc 0")
+	s.finish()
+}

@@ -24,12 +24,11 @@ import (
 //	b := k.readBuf()
 //	n, err := read(fd, b)     // non-blocking
 //	k.fed(n)  or  k.eof(err)
-//	w.yield()                 // optional: §5.3, see Worker.yield
+//	w.pause()                 // optional: the adaptive yield of core-design §5.3
 //	w.end()                   // inbox, due timers, flush of dirty socks, timer, unlock
 //
 // A long batch calls w.flush() between its parts; w.pause() gives the lock
-// away for a moment in the middle of a batch (flush first), after which every
-// sock may be dead.
+// away for a moment in the middle of a batch, after which every sock may be dead.
 //
 // Death. A sock is born by Worker.attach (downstream) or by the worker itself
 // before Driver.Dial (upstream). It dies once: the worker sets dead and then

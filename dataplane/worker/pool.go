@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/clock"
 	"github.com/sluice-proxy/sluice/dataplane/h2"
 	"github.com/sluice-proxy/sluice/dataplane/relay"
 )
@@ -24,7 +25,8 @@ type hostPool struct {
 	dials       int       // of them, not yet connected
 	head, tail  *relay.Attempt
 	pending     int
-	retired     bool
+	retired     bool        // no set picks the host: connections end when idle
+	noDial      clock.Nanos // after a failed dial, not before this instant
 	lastFailure relay.Failure
 }
 
@@ -36,6 +38,9 @@ const (
 	// queuedPerDial is how many waiting attempts justify each further dial
 	// at once.
 	queuedPerDial = 100
+	// dialPause follows a failed dial while other connections to the host
+	// live: the queue waits for them.
+	dialPause = 250 * time.Millisecond
 	// maxDraining times MaxConnections is the limit of all connections.
 	maxDraining = 4
 )
@@ -46,7 +51,7 @@ func (w *Worker) poolOf(h call.Host) *hostPool {
 	}
 	p := w.pools[h]
 	if p == nil {
-		p = &hostPool{w: w, host: h, target: h.Target()}
+		p = &hostPool{w: w, host: h, target: h.Target(), retired: h.Retired()}
 		if o := p.target.Options; o != nil {
 			p.opt = *o
 		}
@@ -154,6 +159,9 @@ func (p *hostPool) serve() {
 // Connections that only finish their streams do not count, but for a bound on
 // how many of them a host that keeps saying GOAWAY can make us hold.
 func (p *hostPool) dial() {
+	if len(p.conns) > 0 && p.w.now < p.noDial {
+		return
+	}
 	for p.head != nil && (p.dials == 0 || p.pending > queuedPerDial*p.dials) &&
 		p.usable() < int(p.opt.MaxConnections) && len(p.conns) < maxDraining*int(p.opt.MaxConnections) {
 		p.dials++
@@ -180,8 +188,9 @@ func (p *hostPool) remove(u *upConn) {
 	}
 	p.conns = slices.Delete(p.conns, i, i+1)
 	failed := u.dialing
-	if u.dialing {
+	if failed {
 		p.dials--
+		p.noDial = p.w.now.Add(dialPause)
 	}
 	if p.head != nil {
 		if failed && len(p.conns) == 0 {
@@ -222,6 +231,12 @@ func (w *Worker) sweep() {
 		}
 		p.leave()
 	}
+	// The options of clusters that are gone.
+	used := make(map[*call.UpstreamOptions]*h2.Config, len(w.clients))
+	for _, p := range w.order {
+		used[p.target.Options] = p.cfg
+	}
+	w.clients = used
 }
 
 // leave forgets a retired pool that has nothing left.

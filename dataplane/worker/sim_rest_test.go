@@ -66,7 +66,7 @@ func (w *world) moveAll() (moved bool) {
 	for i := 0; i < len(w.links); i++ {
 		l := w.links[i]
 		if l.dialling {
-			l.answerDial(false)
+			l.answerDial(w.dialsFail)
 			moved = true
 		}
 		if l.blockedNoMore() {

@@ -84,6 +84,7 @@ type world struct {
 		Sum64() uint64
 	}
 	doneCount  int
+	dialsFail  bool        // of a script: from now on
 	keepPaused bool        // nobody resumes paused calls
 	scripted   bool        // a test tells the peers what to do and judges
 	route      *call.Route // of all calls of a script

@@ -130,6 +130,9 @@ func (u *upConn) settle() {
 		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxMaxRequests)
 		u.sock.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
 	}
+	if u.p.retired && u.p.head == nil && !u.dialing && !u.sock.conn.GoingAway() {
+		u.sock.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
+	}
 	if u.p.head != nil && relay.Planted != relay.PlantQueueForgotten {
 		u.p.serve()
 		u.p.dial()

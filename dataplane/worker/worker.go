@@ -174,6 +174,8 @@ func (w *Worker) drainInbox() {
 			w.eachDown(func(d *downConn) { d.drain(0) })
 		case msgKill:
 			w.closing = true
+			w.eachDown((*downConn).drainDeadline)
+			w.flush()
 			for k := w.socks.next; k != &w.socks; k = k.next {
 				k.doom(nil)
 			}
