@@ -77,7 +77,7 @@ func New(o Options) (*Server, error) {
 	if o.Registry == nil {
 		o.Registry = telemetry.NewRegistry()
 	}
-	return &Server{
+	s := &Server{
 		log:   o.Logger,
 		drain: cmp.Or(o.DrainTime, DefaultDrainTime),
 		group: worker.NewGroup(worker.Options{
@@ -94,7 +94,9 @@ func New(o Options) (*Server, error) {
 		done:     make(chan struct{}),
 		bindings: make(map[string]*binding),
 		sockets:  make(map[string]*socket),
-	}, nil
+	}
+	o.Registry.Func(func(add func(telemetry.Stat)) { s.http2Stats(o.Registry, add) })
+	return s, nil
 }
 
 // Bind reserves the addresses of l that the listener of that name does not

@@ -70,6 +70,7 @@ func New(o Options) *Handler {
 	h.get("/clusters", "clusters and their hosts", h.clusters)
 	h.get("/config_dump", "the whole configuration (include_eds, name_regex=REGEX)", h.configDump)
 	h.get("/memory", "memory in use", h.memory)
+	h.get("/heap_dump", "collect garbage, then dump the heap profile for go tool pprof", h.heapDump)
 	h.get("/help", "this list", h.help)
 	h.get("/{$}", "this list", h.help)
 	h.post("/healthcheck/fail", "make /ready and health checks fail", func(w http.ResponseWriter, _ *http.Request) {

@@ -101,6 +101,7 @@ func TestPages(t *testing.T) {
 		{"GET", "/config_dump?name_regex=w.b", nil, 200, `"web"`, `"db"`},
 		{"GET", "/config_dump?what", nil, 400, "what", ""},
 		{"GET", "/memory", nil, 200, "allocated", ""},
+		{"GET", "/heap_dump", nil, 200, "\x1f\x8b", ""}, // a gzip'd profile
 		{"GET", "/", nil, 200, "/quitquitquit", ""},
 		{"GET", "/nowhere", nil, 404, "", ""},
 		{"GET", "/quitquitquit", nil, 405, "", ""},

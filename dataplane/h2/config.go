@@ -99,22 +99,43 @@ func (c *Config) ForWorker(p *Pool, n *Counters) *Config {
 }
 
 // Counters counts reactions to abuse and protocol errors; plain integers owned
-// by the worker. The names of core-design §9 with the prefix http2.
+// by the worker. The names in the stats are beside them (Envoy's where it has
+// the counter), below http2. and cluster.<name>.http2.
 type Counters struct {
 	StreamsRefused    uint64 // streams_refused
 	RapidReset        uint64 // rapid_reset
 	HeaderOverflow    uint64 // header_overflow
 	ContinuationFlood uint64 // continuation_flood
 	HeaderTimeout     uint64 // header_timeout: blocks, prefaces and SETTINGS ACKs that did not come
-	ControlFlood      uint64 // control_flood
+	ControlFlood      uint64 // outbound_control_flood
 	UselessFrames     uint64 // useless_frames
-	EmptyFrames       uint64 // empty_frames
+	EmptyFrames       uint64 // inbound_empty_frames_flood
 	ClosedData        uint64 // closed_data
 	FlowViolation     uint64 // flow_violation
 	SlowReader        uint64 // slow_reader
 	HeldOverflow      uint64 // held_overflow
 	BadPreface        uint64 // bad_preface
 	ProtocolErrors    uint64 // protocol_error: connection errors of any other kind
-	Malformed         uint64 // malformed: messages refused by RFC 9113 §8
+	Malformed         uint64 // rx_messaging_error: messages refused by RFC 9113 §8
 	KeepaliveTimeout  uint64 // keepalive_timeout
+}
+
+// Add adds what m counted to n.
+func (n *Counters) Add(m *Counters) {
+	n.StreamsRefused += m.StreamsRefused
+	n.RapidReset += m.RapidReset
+	n.HeaderOverflow += m.HeaderOverflow
+	n.ContinuationFlood += m.ContinuationFlood
+	n.HeaderTimeout += m.HeaderTimeout
+	n.ControlFlood += m.ControlFlood
+	n.UselessFrames += m.UselessFrames
+	n.EmptyFrames += m.EmptyFrames
+	n.ClosedData += m.ClosedData
+	n.FlowViolation += m.FlowViolation
+	n.SlowReader += m.SlowReader
+	n.HeldOverflow += m.HeldOverflow
+	n.BadPreface += m.BadPreface
+	n.ProtocolErrors += m.ProtocolErrors
+	n.Malformed += m.Malformed
+	n.KeepaliveTimeout += m.KeepaliveTimeout
 }

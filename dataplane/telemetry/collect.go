@@ -23,7 +23,7 @@ type Stat struct {
 
 // Collect returns all stats, sorted by name. src may be nil.
 func (r *Registry) Collect(src Source) []Stat {
-	scopes, singles := r.snapshot()
+	scopes, singles, funcs := r.snapshot()
 	sums := make([][]uint64, len(scopes))
 	for i, s := range scopes {
 		sums[i] = make([]uint64, len(layouts[s.kind].names))
@@ -43,16 +43,15 @@ func (r *Registry) Collect(src Source) []Stat {
 		if !ok {
 			continue // the scope that counts nowhere
 		}
-		prefix := l.prefix + "." + s.name + "."
 		for k, n := range l.names {
-			out = append(out, Stat{
-				Name: prefix + n, Value: sums[i][k], Gauge: isGauge(n),
-				Base: l.prefix + "." + n, Label: l.label, LabelValue: s.name,
-			})
+			out = append(out, l.stat(s.name, n, sums[i][k]))
 		}
 	}
 	for _, s := range singles {
 		out = append(out, Stat{Name: s.name, Base: s.name, Gauge: s.gauge, Value: s.read()})
+	}
+	for _, read := range funcs {
+		read(func(s Stat) { out = append(out, s) })
 	}
 	slices.SortStableFunc(out, func(a, b Stat) int { return strings.Compare(a.Name, b.Name) })
 	return out

@@ -91,5 +91,13 @@ var layouts = map[Kind]layout{
 	KindCluster: {"cluster", "envoy_cluster_name", clusterNames[:]},
 }
 
+// stat is a stat of the scope called scope.
+func (l *layout) stat(scope, name string, value uint64) Stat {
+	return Stat{
+		Name: l.prefix + "." + scope + "." + name, Value: value, Gauge: isGauge(name),
+		Base: l.prefix + "." + name, Label: l.label, LabelValue: scope,
+	}
+}
+
 // isGauge reports whether a stat goes down as well as up.
 func isGauge(name string) bool { return strings.HasSuffix(name, "_active") }

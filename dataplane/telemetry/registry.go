@@ -29,6 +29,7 @@ type Registry struct {
 	byName map[scope]call.Scope
 	single []single
 	named  map[string]*Counter
+	funcs  []func(add func(Stat))
 }
 
 type scope struct {
@@ -102,8 +103,29 @@ func (r *Registry) GaugeFunc(name string, read func() uint64) {
 	r.single = append(r.single, single{name, true, read})
 }
 
-func (r *Registry) snapshot() ([]scope, []single) {
+// Func adds stats that read hands to add at each scrape, for those whose names
+// are not known before.
+func (r *Registry) Func(read func(add func(Stat))) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.scopes), slices.Clone(r.single)
+	r.funcs = append(r.funcs, read)
+}
+
+// Within returns the stat of that name below a scope's prefix; false for the
+// scope that counts nowhere.
+func (r *Registry) Within(s call.Scope, name string, value uint64) (Stat, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if int(s.Index) >= len(r.scopes) {
+		return Stat{}, false
+	}
+	k := r.scopes[s.Index]
+	l, ok := layouts[k.kind]
+	return l.stat(k.name, name, value), ok
+}
+
+func (r *Registry) snapshot() ([]scope, []single, []func(func(Stat))) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.scopes), slices.Clone(r.single), slices.Clone(r.funcs)
 }

@@ -30,6 +30,15 @@ func TestCollect(t *testing.T) {
 	r.Counter("cluster_manager.cds.update_success").Add(3)
 	r.GaugeFunc("server.live", func() uint64 { return 1 })
 
+	r.Func(func(add func(Stat)) {
+		if s, ok := r.Within(web, "http2.rapid_reset", 4); ok {
+			add(s)
+		}
+		if _, ok := r.Within(call.Scope{}, "http2.rapid_reset", 5); ok {
+			t.Error("the scope that counts nowhere has a stat")
+		}
+	})
+
 	one := make([][]uint64, 3)
 	one[in.Index] = make([]uint64, call.DownstreamCounters)
 	one[in.Index][call.DownstreamRqTotal] = 5
@@ -49,6 +58,7 @@ func TestCollect(t *testing.T) {
 	want := map[string]uint64{
 		"http.ingress.downstream_rq_total":   12,
 		"cluster.web.v1.upstream_rq_active":  2,
+		"cluster.web.v1.http2.rapid_reset":   4,
 		"cluster_manager.cds.update_success": 3,
 		"server.live":                        1,
 	}
@@ -63,6 +73,7 @@ func TestCollect(t *testing.T) {
 	for _, line := range []string{
 		"# TYPE envoy_http_downstream_rq_total counter\n" + `envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix="ingress"} 12`,
 		"# TYPE envoy_cluster_upstream_rq_active gauge\n" + `envoy_cluster_upstream_rq_active{envoy_cluster_name="web.v1"} 2`,
+		`envoy_cluster_http2_rapid_reset{envoy_cluster_name="web.v1"} 4`,
 		"envoy_cluster_manager_cds_update_success 3",
 	} {
 		if !strings.Contains(b.String(), line+"\n") {

@@ -125,14 +125,21 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// HTTP2Counters calls f with what each worker's connections reacted to.
-func (g *Group) HTTP2Counters(f func(worker int, down, up h2.Counters)) {
-	for i, w := range g.workers {
+// HTTP2Counters returns what the connections of all workers reacted to: the
+// downstream ones together, the upstream ones by cluster.
+func (g *Group) HTTP2Counters() (down h2.Counters, up map[call.Scope]h2.Counters) {
+	up = make(map[call.Scope]h2.Counters)
+	for _, w := range g.workers {
 		w.mu.Lock()
-		down, up := w.downH2, w.upH2
+		down.Add(&w.downH2)
+		for s, n := range w.upH2 {
+			sum := up[s]
+			sum.Add(n)
+			up[s] = sum
+		}
 		w.mu.Unlock()
-		f(i, down, up)
 	}
+	return down, up
 }
 
 // HoldTimes calls f with each worker's histogram of lock hold times.

@@ -44,14 +44,21 @@ func (w *Worker) clientConfig(o *call.UpstreamOptions) *h2.Config {
 		return c
 	}
 	c := h2.DefaultConfig(h2.Client)
+	var cluster call.Scope
 	if o != nil {
+		cluster = o.Cluster
 		applyHTTP2(c, &o.HTTP2)
 		if o.MaxStreams > 0 {
 			c.MaxConcurrentStreams = min(c.MaxConcurrentStreams, o.MaxStreams)
 		}
 		c.IdleTimeout = orDefault(o.IdleTimeout, time.Hour)
 	}
-	c = c.ForWorker(w.pool, &w.upH2)
+	n := w.upH2[cluster]
+	if n == nil {
+		n = &h2.Counters{}
+		w.upH2[cluster] = n
+	}
+	c = c.ForWorker(w.pool, n)
 	w.clients[o] = c
 	return c
 }

@@ -53,7 +53,7 @@ type Worker struct {
 	clients map[*call.UpstreamOptions]*h2.Config
 	downs   int // downstream socks
 	downH2  h2.Counters
-	upH2    h2.Counters
+	upH2    map[call.Scope]*h2.Counters // by cluster; they stay, as the cluster's other counters do
 	holds   HoldTimes
 	evictAt clock.Nanos // not before, the next search for a victim
 
@@ -78,6 +78,7 @@ func newWorker(g *Group, index int) *Worker {
 		chains:  make(map[*Chain]*chainState),
 		pools:   make(map[call.Host]*hostPool),
 		clients: make(map[*call.UpstreamOptions]*h2.Config),
+		upH2:    make(map[call.Scope]*h2.Counters),
 	}
 	w.socks.next, w.socks.prev = &w.socks, &w.socks
 	w.rnd = *rand.NewPCG(g.opt.Seed, uint64(index))

@@ -1,0 +1,47 @@
+//go:build unix
+
+package dataplane
+
+import (
+	"github.com/sluice-proxy/sluice/dataplane/h2"
+	"github.com/sluice-proxy/sluice/dataplane/telemetry"
+)
+
+// http2Names are the names of h2.Counters in the stats, Envoy's where Envoy
+// has the counter.
+var http2Names = []struct {
+	name string
+	of   func(n *h2.Counters) uint64
+}{
+	{"bad_preface", func(n *h2.Counters) uint64 { return n.BadPreface }},
+	{"closed_data", func(n *h2.Counters) uint64 { return n.ClosedData }},
+	{"continuation_flood", func(n *h2.Counters) uint64 { return n.ContinuationFlood }},
+	{"flow_violation", func(n *h2.Counters) uint64 { return n.FlowViolation }},
+	{"header_overflow", func(n *h2.Counters) uint64 { return n.HeaderOverflow }},
+	{"header_timeout", func(n *h2.Counters) uint64 { return n.HeaderTimeout }},
+	{"held_overflow", func(n *h2.Counters) uint64 { return n.HeldOverflow }},
+	{"inbound_empty_frames_flood", func(n *h2.Counters) uint64 { return n.EmptyFrames }},
+	{"keepalive_timeout", func(n *h2.Counters) uint64 { return n.KeepaliveTimeout }},
+	{"outbound_control_flood", func(n *h2.Counters) uint64 { return n.ControlFlood }},
+	{"protocol_error", func(n *h2.Counters) uint64 { return n.ProtocolErrors }},
+	{"rapid_reset", func(n *h2.Counters) uint64 { return n.RapidReset }},
+	{"rx_messaging_error", func(n *h2.Counters) uint64 { return n.Malformed }},
+	{"slow_reader", func(n *h2.Counters) uint64 { return n.SlowReader }},
+	{"streams_refused", func(n *h2.Counters) uint64 { return n.StreamsRefused }},
+	{"useless_frames", func(n *h2.Counters) uint64 { return n.UselessFrames }},
+}
+
+// http2Stats hands out http2.* of all downstream connections and
+// cluster.<name>.http2.* of the upstream ones.
+func (s *Server) http2Stats(r *telemetry.Registry, add func(telemetry.Stat)) {
+	down, up := s.group.HTTP2Counters()
+	for _, c := range http2Names {
+		name := "http2." + c.name
+		add(telemetry.Stat{Name: name, Base: name, Value: c.of(&down)})
+		for scope, n := range up {
+			if st, ok := r.Within(scope, name, c.of(&n)); ok {
+				add(st)
+			}
+		}
+	}
+}
