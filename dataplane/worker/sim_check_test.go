@@ -281,7 +281,7 @@ func (w *world) checkRest() {
 	for _, r := range w.rpcs {
 		picks += r.picks
 		w.checkServed(r)
-		if !r.done {
+		if r.started && !r.done {
 			w.fatalf("not ended: %v", r)
 		}
 		if r.directed > 0 && r.records != 1 {
@@ -324,7 +324,7 @@ func (w *world) checkEmpty() {
 
 // runWorld runs one world and returns its trace hash, and how it failed.
 func runWorld(t *testing.T, seed uint64) (hash uint64, failure string) {
-	w := newWorld(t, seed)
+	w := newWorld(t, seed, nil)
 	failure = w.run()
 	return w.hash.Sum64(), failure
 }
@@ -346,6 +346,20 @@ func TestSimulation(t *testing.T) {
 				t.Fatal("enough")
 			}
 		}
+	}
+}
+
+// TestSimulationCrowd is one world of 2,000 connections, for long runs.
+func TestSimulationCrowd(t *testing.T) {
+	if *simWorlds < 1000 {
+		t.Skip("for -simworlds=1000 and more")
+	}
+	w := newWorld(t, 1, func(o *worldOptions) {
+		o.clients, o.hosts, o.rpcs = 2000, 5, 6000
+		o.cuts, o.cancels, o.resets, o.goaways, o.retries = true, true, true, true, true
+	})
+	if failure := w.run(); failure != "" {
+		t.Fatal(failure)
 	}
 }
 

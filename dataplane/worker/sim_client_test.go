@@ -115,13 +115,14 @@ func (p *peer) clientEnd(s *pstream, get func(string) string) {
 		if len(r.served) == 0 {
 			w.fatalf("%v: a response, but no server saw the call", r)
 		}
-		if r.served[len(r.served)-1].fail {
+		failed := strings.HasSuffix(mark, "f")
+		if failed {
 			want = "14" // the retries were used up, or could not be made
 		}
 		if code != want {
 			w.fatalf("%v: status %q, want %q", r, code, want)
 		}
-		if a := r.served[len(r.served)-1]; !a.fail {
+		if !failed {
 			if n := r.payload(); s.got != n {
 				w.fatalf("%v: %d bytes, want %d", r, s.got, n)
 			}

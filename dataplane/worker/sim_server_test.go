@@ -84,9 +84,9 @@ func (p *peer) serverAct(s *pstream, all bool) (moved bool) {
 			return false
 		}
 		if s.headSent {
-			p.writeHeaders(s, true, "grpc-status", "14", "x-t", id)
+			p.writeHeaders(s, true, "grpc-status", "14", "x-t", id+"f")
 		} else {
-			p.writeHeaders(s, true, ":status", "200", "content-type", "application/grpc", "x-id", id, "grpc-status", "14", "x-t", id)
+			p.writeHeaders(s, true, ":status", "200", "content-type", "application/grpc", "x-id", id, "grpc-status", "14", "x-t", id+"f")
 		}
 		a.ended = true
 		return true

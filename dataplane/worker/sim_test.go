@@ -225,8 +225,9 @@ func (w *world) fatalf(format string, args ...any) {
 
 type worldFailure string
 
-// newWorld draws a world from its seed.
-func newWorld(t *testing.T, seed uint64) *world {
+// newWorld draws a world from its seed. change, if not nil, may change what was
+// drawn.
+func newWorld(t *testing.T, seed uint64, change func(o *worldOptions)) *world {
 	w := &world{t: t, seed: seed, now: 1e6, hash: fnv.New64a(), faults: map[string]int{}}
 	w.rnd = rand.New(rand.NewPCG(seed, 0x51))
 	yes := func(n int) bool { return w.rnd.IntN(n) == 0 }
@@ -247,6 +248,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	if yes(2) {
 		w.opt.perTry = time.Duration(1+w.rnd.IntN(100)) * time.Millisecond
+	}
+	if change != nil {
+		change(&w.opt)
 	}
 	w.buildConfig()
 	w.g = NewGroup(Options{
@@ -499,7 +503,8 @@ func (w *world) wakes() {
 // clockStep lets time pass.
 func (w *world) clockStep() {
 	d := time.Duration(w.rnd.IntN(1 << uint(10+w.rnd.IntN(16))))
-	w.now = w.now.Add(d)
+	// In a crowd each connection gets few turns, and must not miss its time.
+	w.now = w.now.Add(d / time.Duration(1+w.opt.clients/8))
 	w.fireTimer()
 }
 
