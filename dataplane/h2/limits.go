@@ -165,5 +165,5 @@ func (c *Conn) checkControl() {
 // StopReading reports that the peer makes us queue control frames, or answers,
 // and does not read them: the driver should not read until output was written.
 func (c *Conn) StopReading() bool {
-	return c.ctl.unsent() > c.lim.UnsentControl/2 || c.out.n > 4*c.cfg.HiWater
+	return c.ctl.unsent() > c.lim.UnsentControl/2 || c.out.n > 2*c.cfg.HiWater
 }

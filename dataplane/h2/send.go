@@ -43,7 +43,7 @@ func (c *Conn) CanOpen() bool {
 		c.nextID <= maxStreamID &&
 		uint32(c.tab.n) < min(c.peerMaxStreams, c.cfg.MaxConcurrentStreams) &&
 		(c.heldBytes <= c.cfg.HoldLimit || c.FreeWindow() >= c.cfg.ConnWindow/4) &&
-		c.out.n < 4*c.cfg.HiWater
+		c.out.n < 2*c.cfg.HiWater
 }
 
 // WriteHeaders sends a header block. end also sends END_STREAM. On a stream
