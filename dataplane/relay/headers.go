@@ -1,9 +1,12 @@
 package relay
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"net/netip"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
@@ -80,8 +83,8 @@ func set(b *hpack.Block, f hpack.Field) {
 }
 
 // setCopy is set for a value that lives nowhere else: it is copied into b.
-func setCopy(b *hpack.Block, name, value string) {
-	b.AppendCopy(name, value)
+func setCopy(b *hpack.Block, name string, value []byte) {
+	b.AppendCopy(name, unsafe.String(unsafe.SliceData(value), len(value)))
 	n := len(b.Fields) - 1
 	f := b.Fields[n]
 	b.Fields = b.Fields[:n]
@@ -111,7 +114,7 @@ func (x *Exchange) receivedPolicy(b *hpack.Block) {
 		i := b.Index(hdr.XRequestID)
 		if i < 0 || external && !m.KeepRequestID {
 			x.newRequestID()
-			setCopy(b, "x-request-id", string(x.core.text))
+			setCopy(b, "x-request-id", x.core.text)
 		}
 	}
 	if m.Via != "" {
@@ -135,13 +138,13 @@ func (x *Exchange) forwardedFor(b *hpack.Block) (external bool) {
 	at := len(text)
 	text = addr.AppendTo(text)
 	x.core.text = text
-	setCopy(b, "x-forwarded-for", string(text))
+	setCopy(b, "x-forwarded-for", text)
 	if !behind && isInternal(addr) {
 		set(b, fieldInternal)
 		return false
 	}
 	removeID(b, hdr.XEnvoyInternal)
-	setCopy(b, "x-envoy-external-address", string(text[at:]))
+	setCopy(b, "x-envoy-external-address", text[at:])
 	return true
 }
 
@@ -156,21 +159,17 @@ func isInternal(a netip.Addr) bool { return a.IsPrivate() || a.IsLoopback() }
 
 // newRequestID writes a random UUID (version 4) to core.text.
 func (x *Exchange) newRequestID() {
-	const hex = "0123456789abcdef"
-	hi, lo := x.core.Rand.Uint64(), x.core.Rand.Uint64()
-	hi = hi&^0xf000 | 0x4000
-	lo = lo&^(3<<62) | 2<<62
-	text := x.core.text[:0]
-	for i := range 32 {
-		if i == 8 || i == 12 || i == 16 || i == 20 {
-			text = append(text, '-')
-		}
-		v := hi
-		if i >= 16 {
-			v = lo
-		}
-		text = append(text, hex[v>>(60-4*(i&15))&15])
-	}
+	var raw [16]byte
+	binary.BigEndian.PutUint64(raw[:], x.core.Rand.Uint64())
+	binary.BigEndian.PutUint64(raw[8:], x.core.Rand.Uint64())
+	raw[6] = raw[6]&0x0f | 0x40
+	raw[8] = raw[8]&0x3f | 0x80
+	text := append(x.core.text[:0], "........-....-....-....-............"...)
+	hex.Encode(text, raw[:4])
+	hex.Encode(text[9:], raw[4:6])
+	hex.Encode(text[14:], raw[6:8])
+	hex.Encode(text[19:], raw[8:10])
+	hex.Encode(text[24:], raw[10:])
 	x.core.text = text
 }
 
@@ -228,7 +227,7 @@ func (x *Exchange) attemptFields(a *Attempt) []hpack.Field {
 			left = min(left, int64(x.deadline-x.core.Now))
 		}
 		x.core.text = appendTimeout(x.core.text[:0], time.Duration(left))
-		setCopy(b, "grpc-timeout", string(x.core.text))
+		setCopy(b, "grpc-timeout", x.core.text)
 	}
 	return b.Fields
 }

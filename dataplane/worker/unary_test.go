@@ -70,12 +70,16 @@ func (l *loop) Write(k *Sock, b [][]byte) (int, bool, error) {
 
 var loopRoute = &call.Route{Timeout: 15 * time.Second, Scope: call.Scope{Index: 3}}
 
-func newLoop(clients, size int) *loop {
+func newLoop(clients, size int, full bool) *loop {
 	l := &loop{now: 1e9, buf: make([]byte, 1<<20), size: make([]byte, size)}
 	l.target = call.Target{Network: "tcp", Address: "x", Options: &call.UpstreamOptions{Cluster: call.Scope{Index: 2}}}
 	g := NewGroup(Options{N: 1, Seed: 1, NewDriver: func(w *Worker) Driver { l.w = w; return l }})
 	l.w = g.workers[0]
 	m := &call.Manager{Scope: call.Scope{Index: 1}, Director: l, StreamIdleTimeout: 5 * time.Minute}
+	if full { // Envoy's defaults
+		m.ForwardedProto, m.GenerateRequestID, m.EnvoyHeaders = true, true, true
+		m.ServerHeader, m.ServerName = call.ServerOverwrite, "envoy"
+	}
 	ch := NewChain(1, "loop", m)
 	for range clients {
 		e := l.newEnd(nil, h2.Client)
@@ -206,27 +210,33 @@ func (l *loop) round(n int) {
 // TestUnaryAllocs: a call costs at most 2 allocations (design.md §5), all of
 // client, proxy and server together.
 func TestUnaryAllocs(t *testing.T) {
-	l := newLoop(4, 100)
-	for range 100 {
-		l.round(16)
-	}
-	before := l.calls
-	per := testing.AllocsPerRun(100, func() { l.round(16) }) / (4 * 16)
-	if l.calls == before {
-		t.Fatal("no calls")
-	}
-	if per > 2 {
-		t.Errorf("%.2f allocations per call", per)
+	for _, full := range []bool{false, true} {
+		l := newLoop(4, 100, full)
+		for range 100 {
+			l.round(16)
+		}
+		before := l.calls
+		per := testing.AllocsPerRun(100, func() { l.round(16) }) / (4 * 16)
+		if l.calls == before {
+			t.Fatal("no calls")
+		}
+		if per > 2 {
+			t.Errorf("header policy %v: %.2f allocations per call", full, per)
+		}
 	}
 }
 
 // BenchmarkUnary is client, proxy and server on one goroutine without sockets.
 func BenchmarkUnary(b *testing.B) {
-	l := newLoop(4, 100)
-	l.round(16)
-	b.ReportAllocs()
-	b.ResetTimer()
-	for start := l.calls; l.calls-start < b.N; {
-		l.round(16)
+	for _, full := range []bool{false, true} {
+		b.Run(map[bool]string{false: "transparent", true: "policy"}[full], func(b *testing.B) {
+			l := newLoop(4, 100, full)
+			l.round(16)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for start := l.calls; l.calls-start < b.N; {
+				l.round(16)
+			}
+		})
 	}
 }
