@@ -31,6 +31,7 @@ type Attempt struct {
 	live   bool // the stream was opened and its OnEnd has not come
 	ready  bool // headers may be, or were, sent
 	ended  bool // END_STREAM was sent
+	over   bool // END_STREAM was received
 	active bool // counted as an active request of the cluster
 
 	rec   call.Outcome
@@ -177,7 +178,8 @@ func (x *Exchange) dropAttempt(flag call.Flags) {
 	if a.Queued {
 		x.core.Upstreams.Cancel(a)
 	}
-	if a.host != nil && a.active {
+	cut := a.live && !(a.over && a.ended) // else the stream ends by itself
+	if cut && a.host != nil {
 		a.count(call.UpstreamRqCancelled)
 		a.count(call.UpstreamRqTxReset)
 	}
@@ -187,7 +189,7 @@ func (x *Exchange) dropAttempt(flag call.Flags) {
 		return
 	}
 	a.x = nil
-	if Planted != PlantAttemptLeft {
+	if cut && Planted != PlantAttemptLeft {
 		a.conn.Reset(&a.stream, h2.ErrCodeCancel)
 	}
 }

@@ -29,6 +29,7 @@ func (x *Exchange) responseHeaders(a *Attempt, b *hpack.Block, end bool) {
 	a.rec.HTTP, _ = strconv.Atoi(v)
 	a.rec.Headers = x.core.Now
 	a.rec.MaybeSeen = true
+	a.over = end
 	if end {
 		x.noteStatus(a, b)
 	}
@@ -85,6 +86,7 @@ func (x *Exchange) responseData(a *Attempt, p []byte, end bool) {
 	}
 	x.rec.BytesOut += uint64(len(p))
 	if end {
+		a.over = true
 		if !a.rec.HasCode && a.rec.HTTP != 200 {
 			a.rec.Code = call.CodeFromHTTP(a.rec.HTTP)
 		} else {
@@ -115,6 +117,7 @@ func (x *Exchange) responseData(a *Attempt, p []byte, end bool) {
 // responseTrailers brings the end of a response with trailers.
 func (x *Exchange) responseTrailers(a *Attempt, b *hpack.Block) {
 	x.active = x.core.Now
+	a.over = true
 	x.noteStatus(a, b)
 	if a.hold != nil {
 		if x.retryResponse(a, b) {

@@ -421,3 +421,19 @@ func TestFailedDialWaits(t *testing.T) {
 	s.expect(r2, "200 grpc 0")
 	s.finish()
 }
+
+// TestNoResetAfterTheEnd: an attempt whose stream both sides have ended is not
+// reset when the call is tried again.
+func TestNoResetAfterTheEnd(t *testing.T) {
+	s := newScript(t, &call.Route{Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, Max: 1, BackOffBase: 1}}, nil)
+	r := s.call(&rpc{grpc: true, reqLen: 10})
+	_, first := s.server(r, 0)
+	s.reply(r, 0, true, trailersOnly(r, "14")...)
+	s.pass(10 * time.Millisecond)
+	if first.reset {
+		t.Error("the first attempt's stream got RST_STREAM")
+	}
+	s.reply(r, 1, true, trailersOnly(r, "0")...)
+	s.expect(r, "200 grpc 0")
+	s.finish()
+}

@@ -158,6 +158,11 @@ func (d *downConn) drain(deadline time.Duration) {
 	}
 }
 
+// name implements sockOwner.
+func (d *downConn) name() string {
+	return "downstream " + d.Info.Remote.String() + " of listener " + d.Info.Listener
+}
+
 // drainDeadline implements sockOwner.
 func (d *downConn) drainDeadline() {
 	d.Core.Each(&d.Downstream, (*relay.Exchange).Drained)

@@ -51,6 +51,8 @@ type sockOwner interface {
 	settle()
 	// closed comes once, when the sock is dead and its streams have ended.
 	closed(cause error)
+	// name says which connection this is, for logs.
+	name() string
 	// drainDeadline comes when the time to drain is over.
 	drainDeadline()
 }
@@ -80,6 +82,7 @@ func (k *Sock) readBuf() []byte {
 // fed tells that n > 0 bytes were read into readBuf.
 func (k *Sock) fed(n int) {
 	w := k.w
+	w.last = k
 	w.core.Counters.Add(k.scope, k.rx, uint64(n))
 	if k.conn.Dead() {
 		k.dropTail()
@@ -112,7 +115,7 @@ func (k *Sock) contain(what string) {
 		return
 	}
 	if r := recover(); r != nil {
-		k.w.g.opt.Logger.Error("panic on a connection", "event", what, "reason", fmt.Sprint(r), "stack", string(debug.Stack()))
+		k.w.g.opt.Logger.Error("panic on a connection", "connection", k.owner.name(), "event", what, "reason", fmt.Sprint(r), "stack", string(debug.Stack()))
 		k.doom(fmt.Errorf("worker: panic: %v", r))
 	}
 }

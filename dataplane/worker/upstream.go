@@ -152,6 +152,9 @@ func (u *upConn) full() bool {
 	return limit > 0 && u.opened >= limit
 }
 
+// name implements sockOwner.
+func (u *upConn) name() string { return "upstream " + u.p.target.Address }
+
 // drainDeadline implements sockOwner.
 func (u *upConn) drainDeadline() { u.sock.doom(nil) }
 

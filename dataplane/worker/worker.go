@@ -33,6 +33,7 @@ type Worker struct {
 	mu    sync.Mutex
 	now   clock.Nanos // read once per batch
 	since clock.Nanos // when the lock was taken
+	last  *Sock       // whose input was handled last under it, for the log
 	rbuf  []byte
 	dirty []*Sock // have output to write; flushed at the end of the batch
 	spare []*Sock // the list that flush swaps dirty with
@@ -100,6 +101,7 @@ func (w *Worker) begin() {
 	w.mu.Lock()
 	w.now = w.driver.Now()
 	w.since = w.now
+	w.last = nil
 	w.core.Now = w.now
 }
 
@@ -124,9 +126,13 @@ func (w *Worker) end() {
 func (w *Worker) unlock() {
 	held := w.driver.Now().Sub(w.since)
 	w.holds.add(held)
+	who := ""
+	if held > longHold && w.last != nil {
+		who = w.last.owner.name()
+	}
 	w.mu.Unlock()
 	if held > longHold {
-		w.g.opt.Logger.Warn("a worker's lock was held long", "worker", w.index, "duration", held)
+		w.g.opt.Logger.Warn("a worker's lock was held long", "worker", w.index, "duration", held, "connection", who)
 	}
 }
 
