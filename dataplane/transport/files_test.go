@@ -1,0 +1,174 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-proxy/sluice/internal/tlstest"
+)
+
+// longest bounds what a test waits for on a loaded machine.
+const longest = 30 * time.Second
+
+// rotation is a directory with a certificate pair that a Secret follows.
+type rotation struct {
+	t    *testing.T
+	dir  string
+	cell *Secret[Certificate]
+
+	mu     sync.Mutex
+	loaded chan string // common names, as they were loaded
+	failed int
+}
+
+func (r *rotation) load(contents [][]byte) error {
+	c, err := ParseCertificate(contents[0], contents[1])
+	if err != nil {
+		r.mu.Lock()
+		r.failed++
+		r.mu.Unlock()
+		return err
+	}
+	r.cell.Set(c)
+	r.loaded <- c.Leaf().Subject.CommonName
+	return nil
+}
+
+func (r *rotation) failures() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed
+}
+
+func (r *rotation) expect(name string) {
+	r.t.Helper()
+	select {
+	case got := <-r.loaded:
+		if got != name {
+			r.t.Fatalf("loaded %q, want %q", got, name)
+		}
+	case <-time.After(longest):
+		r.t.Fatalf("%q was not loaded", name)
+	}
+}
+
+func (r *rotation) write(path string, b []byte) {
+	r.t.Helper()
+	if err := os.WriteFile(filepath.Join(r.dir, path), b, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// start runs a Files that follows cert and key in r.dir.
+func (r *rotation) start(cert, key string) {
+	r.t.Helper()
+	f := NewFiles(nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { f.Run(ctx) })
+	stop, err := f.Watch([]string{filepath.Join(r.dir, cert), filepath.Join(r.dir, key)}, "", r.load)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		stop()
+		cancel()
+		wg.Wait()
+	})
+}
+
+func newRotation(t *testing.T) *rotation {
+	return &rotation{t: t, dir: t.TempDir(), cell: NewSecret[Certificate](nil), loaded: make(chan string, 16)}
+}
+
+// TestFilesRewritten: certificate and key are written one after the other;
+// what is in between is never used.
+func TestFilesRewritten(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	r := newRotation(t)
+	old := ca.Leaf(t, "old")
+	r.write("tls.crt", old.Chain)
+	r.write("tls.key", old.PEM)
+	r.start("tls.crt", "tls.key")
+	r.expect("old")
+
+	next := ca.Leaf(t, "new")
+	r.write("tls.crt", next.Chain)
+	for deadline := time.Now().Add(longest); r.failures() == 0; { // it was seen with the old key
+		if time.Now().After(deadline) {
+			t.Fatal("the new certificate was not looked at")
+		}
+		time.Sleep(time.Millisecond) // polling
+	}
+	if got := r.cell.Get().Leaf().Subject.CommonName; got != "old" {
+		t.Errorf("a certificate without its key is in use: %q", got)
+	}
+	r.write("tls.key", next.PEM)
+	r.expect("new")
+}
+
+// TestFilesSwapped: Kubernetes mounts a secret as links through "..data", and
+// replaces that link by renaming.
+func TestFilesSwapped(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	r := newRotation(t)
+	publish := func(i int) string {
+		name := fmt.Sprint("v", i)
+		if err := os.Mkdir(filepath.Join(r.dir, ".."+name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		p := ca.Leaf(t, name)
+		r.write(".."+name+"/tls.crt", p.Chain)
+		r.write(".."+name+"/tls.key", p.PEM)
+		if err := os.Symlink(".."+name, filepath.Join(r.dir, "..data_tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(r.dir, "..data_tmp"), filepath.Join(r.dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	first := publish(0)
+	for _, f := range []string{"tls.crt", "tls.key"} {
+		if err := os.Symlink("..data/"+f, filepath.Join(r.dir, f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.start("tls.crt", "tls.key")
+	r.expect(first)
+	for i := 1; i < 5; i++ {
+		r.expect(publish(i))
+		if err := os.RemoveAll(filepath.Join(r.dir, fmt.Sprint("..v", i-1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := r.failures(); n > 0 {
+		t.Errorf("%d loads of mixed generations", n)
+	}
+}
+
+// TestFilesMissing: files that are not there at first.
+func TestFilesMissing(t *testing.T) {
+	r := newRotation(t)
+	f := NewFiles(nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { f.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	stop, err := f.Watch([]string{filepath.Join(r.dir, "c"), filepath.Join(r.dir, "k")}, "", r.load)
+	defer stop()
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("missing files: %v", err)
+	}
+	p := tlstest.CA(t, "ca").Leaf(t, "late")
+	r.write("c", p.Chain)
+	r.write("k", p.PEM)
+	r.expect("late")
+}

@@ -1,0 +1,48 @@
+package transport
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+)
+
+// Info says what a finished handshake told. cs must be of a handshake with a
+// config of s.
+func (s *Server) Info(cs *tls.ConnectionState) *call.TLSInfo {
+	t := &call.TLSInfo{
+		ServerName: cs.ServerName,
+		Protocol:   cs.NegotiatedProtocol,
+		Version:    cs.Version,
+		Cipher:     cs.CipherSuite,
+		Resumed:    cs.DidResume,
+	}
+	if len(cs.PeerCertificates) == 0 {
+		return t
+	}
+	leaf := cs.PeerCertificates[0]
+	for _, u := range leaf.URIs {
+		t.PeerURIs = append(t.PeerURIs, u.String())
+	}
+	t.PeerDNS = leaf.DNSNames
+	t.Subject = leaf.Subject.String()
+	sum := sha256.Sum256(leaf.Raw)
+	t.PeerSHA256 = hex.EncodeToString(sum[:])
+	for _, c := range cs.PeerCertificates {
+		t.PeerDER = append(t.PeerDER, c.Raw)
+	}
+	t.Verified = s.verified(cs)
+	return t
+}
+
+// verified reports whether the client's certificate is good. Under
+// AcceptUntrusted the handshake did not ask.
+func (s *Server) verified(cs *tls.ConnectionState) bool {
+	v := s.o.Validation.Get()
+	if !v.judges() {
+		return false
+	}
+	return !v.o.AcceptUntrusted || v.verify(cs.PeerCertificates, x509.ExtKeyUsageClientAuth, "", s.time()) == nil
+}
