@@ -20,6 +20,7 @@ import (
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // Static describes a proxy without a control plane.
@@ -31,8 +32,9 @@ type Static struct {
 }
 
 // Bootstrap returns the bootstrap that s describes: one listener, one route
-// table, and a cluster for each backend. Route timeouts are off, so that only
-// the clients' own deadlines end a stream. An error names the flag at fault.
+// table, and a cluster for each backend. Envoy's defaults that end or mark
+// calls are off: only the clients' own deadlines end a stream, and no header is
+// added but x-forwarded-proto. An error names the flag at fault.
 func (s Static) Bootstrap() (*bootstrapv3.Bootstrap, error) {
 	if s.Backend == "" && len(s.Routes) == 0 {
 		return nil, fmt.Errorf("--listen needs --backend or --route")
@@ -149,13 +151,15 @@ func (s Static) addCluster(b *bootstrapv3.Bootstrap, backend string) error {
 }
 
 func staticListener(addr *corev3.Address, routes []*routev3.Route) (*listenerv3.Listener, error) {
-	router, err := anypb.New(&routerv3.Router{})
+	router, err := anypb.New(&routerv3.Router{SuppressEnvoyHeaders: true})
 	if err != nil {
 		return nil, err
 	}
 	hcm, err := anypb.New(&hcmv3.HttpConnectionManager{
-		StatPrefix:        "ingress",
-		StreamIdleTimeout: durationpb.New(0),
+		StatPrefix:                 "ingress",
+		StreamIdleTimeout:          durationpb.New(0),
+		GenerateRequestId:          wrapperspb.Bool(false),
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{
 			Name:         "static",
 			VirtualHosts: []*routev3.VirtualHost{{Name: "all", Domains: []string{"*"}, Routes: routes}},
