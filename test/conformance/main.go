@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -98,18 +99,16 @@ func run(args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 
+	chosen, err := choose(*names)
+	if err != nil {
+		return err
+	}
 	var results []*result
-	for _, s := range suites {
-		if !strings.Contains(","+*names+",", ","+s.name+",") {
-			continue
-		}
+	for _, s := range chosen {
 		if err := build(ctx, h.tools, s.tools); err != nil {
 			return err
 		}
 		results = append(results, s.run(h, ctx)...)
-	}
-	if len(results) == 0 {
-		return fmt.Errorf("-suite %q: want some of h2spec, interop, connect", *names)
 	}
 	results = matched(results)
 	for _, r := range results {
@@ -123,6 +122,18 @@ func run(args []string) error {
 		return errFailed
 	}
 	return nil
+}
+
+// choose returns the suites of a list of names.
+func choose(names string) (out []suite, err error) {
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(suites, func(s suite) bool { return s.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-suite %q: want some of h2spec, interop, connect", name)
+		}
+		out = append(out, suites[i])
+	}
+	return out, nil
 }
 
 // matched leaves out the suites that -run is not for, unless it is for none.
