@@ -12,10 +12,11 @@ func (c *Conn) Check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	held, n := int64(0), 0
+	held, extra, n := int64(0), int64(0), 0
 	for s := c.tab.first; s != nil; s = s.next {
 		n++
 		held += s.held
+		extra += s.window - c.recvInit
 		c.checkStream(s, bad)
 	}
 	if n != c.tab.n {
@@ -25,19 +26,39 @@ func (c *Conn) Check() error {
 		bad("streams hold %d bytes, the connection counts %d", held, c.heldBytes)
 	}
 	if !c.dead && c.prefaced {
-		if sum, wc := c.recvWin+c.withheld()+c.unacked, max(initialWindow, c.cfg.ConnWindow); sum != wc {
+		if sum, wc := c.recvWin+c.withheld()+c.unacked, c.tune.window; sum != wc {
 			bad("connection: recvWin %d + withheld %d + unacked %d = %d, not %d", c.recvWin, c.withheld(), c.unacked, sum, wc)
 		}
-		if c.unacked > 0 && (c.unacked >= c.cfg.ConnWindow/2 || c.unacked >= c.recvWin) {
+		if c.unacked > 0 && (c.unacked >= c.tune.window/2 || c.unacked >= c.recvWin) {
 			bad("connection: window update is due: unacked %d, recvWin %d", c.unacked, c.recvWin)
 		}
 	}
+	c.checkTuning(extra, bad)
 	if c.dead && (n != 0 || c.endFirst != nil && c.depth == 0 && !c.closeDue) {
 		bad("dead with %d streams", n)
 	}
 	c.checkRing(bad)
 	c.checkOut(bad)
 	return errors.Join(errs...)
+}
+
+// checkTuning: what stream windows have grown, all of them, is lent, and
+// nothing grows beyond its bound.
+func (c *Conn) checkTuning(extra int64, bad func(string, ...any)) {
+	t, cfg := &c.tune, c.cfg
+	if extra != t.extra || extra < 0 || extra > cfg.MaxStreamWindow {
+		bad("stream windows have grown by %d, the connection counts %d", extra, t.extra)
+	}
+	if t.hold < cfg.HoldLimit+extra || t.hold > cfg.HoldLimit+cfg.MaxStreamWindow {
+		bad("%d bytes are lent at most, with windows grown by %d", t.hold, extra)
+	}
+	wc := max(initialWindow, cfg.ConnWindow)
+	if t.window < wc || t.window > max(wc, cfg.MaxConnWindow) {
+		bad("the connection window is %d", t.window)
+	}
+	if grown := t.hold - cfg.HoldLimit + t.window - wc; !c.dead && t.granted != grown {
+		bad("%d bytes of growth were granted, %d used", t.granted, grown)
+	}
 }
 
 func (c *Conn) checkStream(s *Stream, bad func(string, ...any)) {
@@ -53,13 +74,13 @@ func (c *Conn) checkStream(s *Stream, bad func(string, ...any)) {
 	if s.state&(stRecvEnd|stSendEnd) == stRecvEnd|stSendEnd {
 		bad("stream %d: both sides ended and still open", s.ID)
 	}
-	if sum := s.recvWin + s.held + s.unacked; sum != c.recvInit {
-		bad("stream %d: recvWin %d + held %d + unacked %d = %d, not %d", s.ID, s.recvWin, s.held, s.unacked, sum, c.recvInit)
+	if sum := s.recvWin + s.held + s.unacked; sum != s.window {
+		bad("stream %d: recvWin %d + held %d + unacked %d = %d, not %d", s.ID, s.recvWin, s.held, s.unacked, sum, s.window)
 	}
 	if s.held < 0 || s.unacked < 0 {
 		bad("stream %d: held %d, unacked %d", s.ID, s.held, s.unacked)
 	}
-	if s.state&stRecvEnd == 0 && s.unacked > 0 && (s.unacked >= c.recvInit/2 || s.unacked >= s.recvWin) {
+	if s.state&stRecvEnd == 0 && s.unacked > 0 && (s.unacked >= s.window/2 || s.unacked >= s.recvWin) {
 		bad("stream %d: window update is due: unacked %d, recvWin %d", s.ID, s.unacked, s.recvWin)
 	}
 	if s.inQ && s.state&stBlocked != 0 {

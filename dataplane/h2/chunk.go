@@ -55,6 +55,11 @@ func (c *Chunk) Owners() int { return int(c.refs) }
 
 // Pool is a worker's free list of chunks, bounded in bytes.
 type Pool struct {
+	// Grow, if not nil, is asked before a Conn lets its peer send n bytes more
+	// than before without our reading them (see tuneTrips), and is told -n when
+	// that Conn is dead. It belongs to whoever owns the memory budget.
+	Grow func(n int64) bool
+
 	free    [3]*Chunk
 	freeLen int // bytes in the free lists
 	maxFree int

@@ -35,6 +35,9 @@ type Config struct {
 	ConnWindow int64
 	// HoldLimit (H) is how many held bytes do not count against ConnWindow.
 	HoldLimit int64
+	// MaxStreamWindow and MaxConnWindow bound how far windows grow on fast
+	// long paths (see tuneTrips); 0: not at all.
+	MaxStreamWindow, MaxConnWindow int64
 	// HeaderTable is our SETTINGS_HEADER_TABLE_SIZE.
 	HeaderTable uint32
 	// MaxHeaderBytes and MaxHeaderFields bound a decoded header list; bytes as
@@ -74,6 +77,8 @@ func DefaultConfig(r Role) *Config {
 		StreamWindow:         64 << 10,
 		ConnWindow:           4 << 20,
 		HoldLimit:            4 << 20,
+		MaxStreamWindow:      16 << 20,
+		MaxConnWindow:        16 << 20,
 		HeaderTable:          4096,
 		MaxHeaderBytes:       64 << 10,
 		MaxHeaderFields:      200,

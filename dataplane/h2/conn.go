@@ -67,6 +67,7 @@ type Conn struct {
 	lateData   int64 // DATA that may still come for streams we reset
 	fullSince  clock.Nanos
 	settingsAt clock.Nanos // of SETTINGS without ACK; 0: none
+	tune       tuner
 
 	// The header block under way.
 	hdrID      uint32
@@ -102,6 +103,7 @@ func NewConn(role Role, cfg *Config, h Handler, now clock.Nanos) *Conn {
 		born: now, now: now, lastRead: now,
 		sendWin: initialWindow, peerWindow: initialWindow, peerMaxStreams: defaultPeerStreams,
 		recvWin: initialWindow, recvInit: initialWindow,
+		tune:       tuner{window: max(initialWindow, cfg.ConnWindow), hold: cfg.HoldLimit},
 		goAwayLast: maxStreamID, goAwayInLast: maxStreamID,
 	}
 	if c.pool == nil {
@@ -209,6 +211,7 @@ func (c *Conn) emptied() {
 func (c *Conn) die(err error) {
 	c.dead, c.closeDue = true, true
 	c.err = err
+	c.endTuning()
 	c.frag = nil
 	c.hdrID = 0
 	c.notify()
@@ -284,6 +287,7 @@ func (c *Conn) abandon() {
 // closeStream takes s out of the table and queues its OnEnd.
 func (c *Conn) closeStream(s *Stream, e StreamError, h how) {
 	c.tab.remove(s)
+	c.tune.extra -= s.window - c.recvInit
 	if c.ring != nil {
 		c.unqueue(s)
 	}

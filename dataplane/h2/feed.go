@@ -285,7 +285,7 @@ func (c *Conn) recvClosedData(id uint32, size int64) {
 // expectLate notes how much DATA may be under way for a stream that was reset;
 // never more than the connection's window.
 func (c *Conn) expectLate(window int64) {
-	c.lateData = min(c.lateData+max(0, window), c.cfg.ConnWindow)
+	c.lateData = min(c.lateData+max(0, window), c.tune.window)
 }
 
 // chargeEmpty counts a DATA frame that says nothing.
@@ -379,6 +379,7 @@ func (c *Conn) recvPing(id uint32, flags uint8, p []byte) {
 			c.goAwayFinal(ErrCodeNo)
 		case c.pingOut && string(p) == string(pingAlive[:]):
 			c.pingOut = false
+			c.probeAnswered(true)
 			c.h.OnConn(ConnEvent{Kind: EventPingAck})
 		default:
 			c.chargeUseless()

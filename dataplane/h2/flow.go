@@ -4,7 +4,7 @@ import "github.com/sluice-proxy/sluice/dataplane/clock"
 
 // Receiving, core-design §6. For every connection and every open stream:
 //
-//	stream: recvWin + held + unacked = W            W = 65,535 until our SETTINGS are ACKed, then W0
+//	stream: recvWin + held + unacked = W            W = 65,535 until our SETTINGS are ACKed, then W0; grows, see tune.go
 //	conn:   recvWin + withheld + unacked = Wc       withheld = max(0, Held - H), Held = Σ held
 //	update: when unacked ≥ W/2 or unacked ≥ recvWin; not for a stream that ended
 //
@@ -17,7 +17,7 @@ import "github.com/sluice-proxy/sluice/dataplane/clock"
 // one is never met.
 
 // withheld is what held bytes take from the connection's window.
-func (c *Conn) withheld() int64 { return max(0, c.heldBytes-c.cfg.HoldLimit) }
+func (c *Conn) withheld() int64 { return max(0, c.heldBytes-c.tune.hold) }
 
 // hold notes that n bytes were given to the handler; the connection's recvWin
 // was charged before.
@@ -52,7 +52,8 @@ func (c *Conn) release(n int64) {
 
 // updateConn announces what the peer may send again, if it is worth a frame.
 func (c *Conn) updateConn() {
-	if u := c.unacked; u > 0 && (u >= c.cfg.ConnWindow/2 || u >= c.recvWin) && !c.dead {
+	if u := c.unacked; u > 0 && (u >= c.tune.window/2 || u >= c.recvWin) && !c.dead {
+		u += c.growConn()
 		c.unacked = 0
 		c.recvWin += u
 		c.writeWindowUpdate(0, u)
@@ -60,7 +61,8 @@ func (c *Conn) updateConn() {
 }
 
 func (c *Conn) updateStream(s *Stream) {
-	if u := s.unacked; u > 0 && (u >= c.recvInit/2 || u >= s.recvWin) && s.state&(stOpen|stRecvEnd) == stOpen {
+	if u := s.unacked; u > 0 && (u >= s.window/2 || u >= s.recvWin) && s.state&(stOpen|stRecvEnd) == stOpen {
+		u += c.growStream(s)
 		s.unacked = 0
 		s.recvWin += u
 		c.writeWindowUpdate(s.ID, u)

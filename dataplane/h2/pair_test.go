@@ -25,10 +25,16 @@ func TestPair(t *testing.T) {
 	if testing.Short() {
 		worlds = 20
 	}
+	grown := 0
 	for seed := range uint64(worlds) {
-		if !runPair(t, seed) {
+		ok, g := runPair(t, seed)
+		if !ok {
 			t.Fatalf("seed %d", seed)
 		}
+		grown += g
+	}
+	if grown < worlds/4 {
+		t.Errorf("windows grew in %d of %d worlds", grown, worlds)
 	}
 }
 
@@ -46,11 +52,17 @@ func TestPairDeterministic(t *testing.T) {
 	}
 }
 
-func runPair(t *testing.T, seed uint64) bool {
+// runPair also returns how many ends let a stream's window grow.
+func runPair(t *testing.T, seed uint64) (ok bool, grown int) {
 	p := newPair(t, seed)
 	p.play(400 + p.rng.IntN(800))
 	p.finish()
-	return !t.Failed()
+	for _, e := range p.ends {
+		if e.c.tune.hold > e.c.cfg.HoldLimit {
+			grown++
+		}
+	}
+	return !t.Failed(), grown
 }
 
 type pair struct {
@@ -95,6 +107,8 @@ func newPair(t *testing.T, seed uint64) *pair {
 		cfg.StreamWindow = p.size(200_000)
 		cfg.ConnWindow = initialWindow + p.size(300_000)
 		cfg.HoldLimit = p.size(300_000) - 1
+		cfg.MaxStreamWindow = p.size(2 << 20)
+		cfg.MaxConnWindow = p.size(2 << 20)
 		cfg.HiWater = int(p.size(70_000))
 		cfg.MaxConcurrentStreams = uint32(1 + p.rng.IntN(40))
 		cfg.HeaderTable = uint32(p.rng.IntN(3) * 2048)
@@ -168,7 +182,7 @@ func (p *pair) finish() {
 		if e.c.Dead() {
 			p.t.Errorf("end %d died: %v", i, e.c.Err())
 		}
-		if e.c.HeldBytes() != 0 || e.c.FreeWindow() != max(initialWindow, e.c.cfg.ConnWindow) {
+		if e.c.HeldBytes() != 0 || e.c.FreeWindow() != e.c.tune.window {
 			p.t.Errorf("end %d: at rest %d bytes are held, %d of the window are free", i, e.c.HeldBytes(), e.c.FreeWindow())
 		}
 		e.c.Close()

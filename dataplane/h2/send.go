@@ -37,12 +37,12 @@ func (c *Conn) opened() {
 
 // CanOpen reports whether OpenStream would succeed: client role, alive, no
 // GOAWAY either way, below PeerMaxStreams and MaxConcurrentStreams, ids left,
-// FreeWindow at least a quarter of ConnWindow, and output not piling up.
+// FreeWindow at least a quarter of the connection window, and output not piling up.
 func (c *Conn) CanOpen() bool {
 	return c.role == Client && !c.dead && !c.goAwayIn && c.goAwayOut == goAwayNone &&
 		c.nextID <= maxStreamID &&
 		uint32(c.tab.n) < min(c.peerMaxStreams, c.cfg.MaxConcurrentStreams) &&
-		(c.heldBytes <= c.cfg.HoldLimit || c.FreeWindow() >= c.cfg.ConnWindow/4) &&
+		(c.heldBytes <= c.tune.hold || c.FreeWindow() >= c.tune.window/4) &&
 		c.out.n < 2*c.cfg.HiWater
 }
 
@@ -261,6 +261,9 @@ func (c *Conn) reset(s *Stream, e StreamError) {
 func (c *Conn) Wrote(now clock.Nanos, n int) {
 	c.out.advance(n)
 	c.ctl.wrote(&c.out)
+	if c.tune.probePos != 0 {
+		c.probeLeft(now)
+	}
 	switch {
 	case c.out.n == 0:
 		c.outSince = 0
@@ -378,5 +381,6 @@ func (c *Conn) Ping() bool {
 	c.pingAt = 0
 	c.armLate = true
 	c.writePing(&pingAlive, 0)
+	c.probe(true)
 	return true
 }

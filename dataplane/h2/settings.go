@@ -29,6 +29,7 @@ func (c *Conn) writeSettings() {
 	set(settingInitialWindowSize, uint32(c.cfg.StreamWindow))
 	set(settingMaxHeaderListSize, uint32(c.cfg.MaxHeaderBytes))
 	copy(c.control(len(p), frameSettings, 0, 0), p)
+	c.probe(false)
 	c.settingsAt = max(1, c.now)
 	c.wantAfter(c.now, c.cfg.SettingsTimeout)
 	if d := c.cfg.ConnWindow - c.recvWin; d > 0 {
@@ -139,6 +140,7 @@ func (c *Conn) recvSettingsAck(p []byte) {
 		return
 	}
 	c.settingsAt = 0
+	c.probeAnswered(false)
 	c.dec.SetMaxTable(c.cfg.HeaderTable)
 	delta := c.cfg.StreamWindow - c.recvInit
 	if delta == 0 {
@@ -146,6 +148,7 @@ func (c *Conn) recvSettingsAck(p []byte) {
 	}
 	c.recvInit = c.cfg.StreamWindow
 	for s := c.tab.first; s != nil; s = s.next {
+		s.window += delta
 		s.recvWin += delta
 		c.updateStream(s)
 	}

@@ -28,9 +28,12 @@ type Stream struct {
 	recvWin  int64 // what the peer may still send
 	held     int64 // given to OnData, not credited
 	unacked  int64 // credited, not yet announced by WINDOW_UPDATE
+	window   int64 // W: recvWin + held + unacked
 	progress clock.Nanos
-	length   int64 // bytes of DATA due by content-length; -1: none announced
-	sentAt   int64 // output position of the first HEADERS; -1: not sent
+	// updatedAt is when the last WINDOW_UPDATE was sent with nothing held; 0: not.
+	updatedAt clock.Nanos
+	length    int64 // bytes of DATA due by content-length; -1: none announced
+	sentAt    int64 // output position of the first HEADERS; -1: not sent
 
 	next, prev   *Stream // open streams by id; next also links the end queue
 	qnext, qprev *Stream // ring of blocked senders
@@ -83,6 +86,8 @@ func (s *Stream) start(c *Conn, id uint32) {
 	s.inQ = false
 	s.sendWin = c.peerWindow
 	s.recvWin = c.recvInit
+	s.window = c.recvInit
+	s.updatedAt = 0
 	s.held, s.unacked = 0, 0
 	s.progress = c.now
 	s.length = -1

@@ -165,6 +165,7 @@ func (c *Conn) keepalive(t *ticker) bool {
 	c.pingOut = true
 	c.pingAt = max(1, t.now)
 	c.writePing(&pingAlive, 0)
+	c.probe(true)
 	return true
 }
 

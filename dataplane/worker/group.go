@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -40,6 +41,7 @@ const defaultBudget = 48 << 20
 type Group struct {
 	opt     Options
 	workers []*Worker
+	grown   atomic.Int64 // by how much receive windows have grown, see Worker.grow
 }
 
 // NewGroup returns a group of running workers.

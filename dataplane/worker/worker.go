@@ -92,6 +92,7 @@ func newWorker(g *Group, index int) *Worker {
 		Seed:      w.rnd.Uint64(),
 		Record:    g.opt.Record,
 	}
+	w.pool.Grow = w.grow
 	w.driver = g.opt.NewDriver(w)
 	return w
 }
@@ -225,6 +226,18 @@ func (w *Worker) finishClosing() {
 
 // budget is this worker's share of the memory for slow receivers.
 func (w *Worker) budget() int64 { return w.g.opt.MemoryBudget / int64(w.g.opt.N) }
+
+// grow implements h2.Pool's Grow: receive windows may grow by MemoryBudget in
+// the whole process, should all of them stall at once, and not while slow
+// receivers use half of this worker's share.
+func (w *Worker) grow(n int64) bool {
+	g := w.g
+	if n > 0 && (w.core.Queued() > w.budget()/2 || g.grown.Load()+n > g.opt.MemoryBudget) {
+		return false
+	}
+	g.grown.Add(n)
+	return true
+}
 
 // evict ends the call that costs the most memory for the longest time
 // (core-design §6).
