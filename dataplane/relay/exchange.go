@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -190,12 +191,12 @@ func isGRPC(s string) bool {
 // direct asks the Director and goes where it says.
 func (x *Exchange) direct() {
 	dec, err := x.askDirector()
-	if err == call.ErrPending {
-		x.state = statePaused
-		x.limitTime()
-		return
-	}
 	if err != nil {
+		if errors.Is(err, call.ErrPending) {
+			x.state = statePaused
+			x.limitTime()
+			return
+		}
 		x.fail(err)
 		return
 	}
@@ -241,7 +242,8 @@ func (x *Exchange) resume(err error) {
 
 // fail ends the call with a director's or a backend set's error.
 func (x *Exchange) fail(err error) {
-	if r, ok := err.(*call.Reply); ok {
+	var r *call.Reply
+	if errors.As(err, &r) {
 		switch {
 		case r.Flag&call.NoRoute != 0:
 			x.core.Counters.Inc(x.m.Scope, call.NoRouteTotal)

@@ -147,9 +147,6 @@ func (x *Exchange) try() {
 	x.call.Draw = c.Rand.Uint64()
 	host, err := x.pick()
 	if err != nil {
-		if r, ok := err.(*call.Reply); ok && r.Flag&call.NoHealthyUpstream != 0 && x.dec.Route != nil {
-			x.rec.Detail = r.Detail
-		}
 		x.fail(err)
 		return
 	}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -120,7 +121,8 @@ func (d *downConn) OnConn(ev h2.ConnEvent) {
 	case h2.EventClosed:
 		if ev.Err != nil {
 			d.sock.cause = ev.Err
-			if ce, ok := ev.Err.(*h2.ConnError); ok && !ce.Peer {
+			var ce *h2.ConnError
+			if errors.As(ev.Err, &ce) && !ce.Peer {
 				d.Core.Counters.Inc(d.sock.scope, call.DownstreamCxProtocolError)
 			}
 		}

@@ -115,9 +115,8 @@ type Sock struct {
 	w    *Worker
 	down bool // a downstream connection (server role)
 
-	// impl and fd belong to the driver; the worker never looks at them.
+	// impl belongs to the driver; the worker never looks at it.
 	impl any
-	fd   int
 
 	dead    bool // final; see Driver
 	stopped bool // do not read now; see Driver

@@ -18,8 +18,6 @@ import (
 type script struct {
 	*world
 	client *peer
-	route  *call.Route
-	setup  func(m *call.Manager, o *call.UpstreamOptions)
 }
 
 // newScript returns a script whose calls have route rt.
@@ -40,7 +38,7 @@ func newScript(t *testing.T, rt *call.Route, setup func(m *call.Manager, o *call
 		NewDriver: func(*Worker) Driver { return &simDriver{w} },
 	})
 	w.wk = w.g.workers[0]
-	s := &script{world: w, route: rt}
+	s := &script{world: w}
 	s.client = w.connect()
 	s.settleNow()
 	return s

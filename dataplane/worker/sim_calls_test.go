@@ -78,7 +78,6 @@ type rpc struct {
 	http     string
 	served   []*served
 	picks    int
-	dones    int
 	records  int
 	directed int
 	handle   call.Handle

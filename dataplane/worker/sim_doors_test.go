@@ -10,7 +10,6 @@ import (
 type simHost struct {
 	target  *call.Target
 	retired bool
-	r       map[uint64]int
 }
 
 func (h *simHost) Target() *call.Target { return h.target }

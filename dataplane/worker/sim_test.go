@@ -78,7 +78,6 @@ type world struct {
 	calm    bool // no more faults: the world must come to rest
 	opt     worldOptions
 	faults  map[string]int
-	trace   []string
 	hash    interface {
 		io.Writer
 		Sum64() uint64

@@ -30,7 +30,6 @@ type loopEnd struct {
 	k       *Sock
 	conn    *h2.Conn
 	in      []byte // from the worker
-	streams []*loopStream
 	free    []*loopStream
 	dial    bool
 	request []hpack.Field
@@ -38,8 +37,6 @@ type loopEnd struct {
 
 type loopStream struct {
 	h2.Stream
-	end  bool
-	head hpack.Block
 }
 
 func (l *loop) Now() clock.Nanos                        { return l.now }

@@ -117,7 +117,8 @@ func (u *upConn) OnConn(ev h2.ConnEvent) {
 	case h2.EventClosed:
 		if ev.Err != nil {
 			u.sock.cause = ev.Err
-			if ce, ok := ev.Err.(*h2.ConnError); ok && !ce.Peer {
+			var ce *h2.ConnError
+			if errors.As(ev.Err, &ce) && !ce.Peer {
 				u.Core.Counters.Inc(u.p.scope, call.UpstreamCxProtocolError)
 			}
 		}
