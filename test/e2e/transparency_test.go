@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -81,12 +82,28 @@ static_resources:
 // connection serves a call.
 func startFixed(t *testing.T, f fixedConfig) *proxy {
 	t.Helper()
-	p := &proxy{id: "proxy", port: freePort(t), admin: freePort(t)}
+	return startFixedOn(t, f, freePort(t))
+}
+
+// startFixedOn is startFixed with a port of the caller's.
+func startFixedOn(t *testing.T, f fixedConfig, port int) *proxy {
+	t.Helper()
+	p := &proxy{id: "proxy", port: port, admin: freePort(t)}
 	file := filepath.Join(t.TempDir(), "bootstrap.yaml")
 	write(t, file, f.yaml(p.port, p.admin))
 	p.Process = start(t, p.id, "dataplane", append([]string{"-c", file, "--concurrency", "1"}, f.args...)...)
-	p.waitAdmin(t)
+	t.Cleanup(p.Kill) // no test here is about a quiet end, which takes a second
+	p.waitReady(t)
 	return p
+}
+
+// waitReady waits until the listeners of the bootstrap serve.
+func (p *proxy) waitReady(t *testing.T) {
+	t.Helper()
+	eventually(t, 10*time.Second, p.id+" is ready", func() error {
+		_, err := p.get("/ready")
+		return err
+	})
 }
 
 // listen runs a raw server until the test ends.

@@ -80,6 +80,9 @@ func Dial(addr string, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if tc, ok := nc.(*net.TCPConn); ok && o.NoRead {
+		_ = tc.SetReadBuffer(4 << 10) // what nobody reads should not get far
+	}
 	return newConn(nc, true, o), nil
 }
 
