@@ -9,7 +9,7 @@ DEMO     ?=
 PKGS     ?= ./...
 TOOLS    := -modfile=tools/go.mod
 
-.PHONY: help build test race lint run bench conformance fuzz check clean
+.PHONY: help build test race plant lint run bench conformance fuzz check clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: ## Run every test
 
 race: ## Run every test under the race detector
 	$(GO) test -race -shuffle=on -timeout 20m $(PKGS)
+
+plant: ## Plant faults in the core and see the simulation find each
+	$(GO) test -tags plant -timeout 10m ./dataplane/worker -run Planted
 
 lint: ## Check formatting, vet, linters
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
