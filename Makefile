@@ -9,7 +9,7 @@ DEMO     ?=
 PKGS     ?= ./...
 TOOLS    := -modfile=tools/go.mod
 
-.PHONY: help build test race plant lint run bench conformance fuzz check clean
+.PHONY: help build test race plant lint run bench conformance family fuzz check clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: build ## Measure CPU per call beside the proxies found on PATH
 
 conformance: build ## Run h2spec, gRPC interop and connectconformance through the proxy
 	test/conformance/run $(CONFORMANCEFLAGS)
+
+family: ## Run the grpc-proxy family's own tests against our packages
+	test/family/run $(FAMILYFLAGS)
 
 fuzz: ## Run every fuzzer for FUZZTIME
 	@set -e; for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \

@@ -1,0 +1,31 @@
+// Package grpcproxy is a transparent gRPC proxy for programs that have a
+// grpc.Server of their own: it relays calls without knowing their messages.
+// Read this page first.
+//
+// # What is where
+//
+//	Frame, Codec                  a message as it was on the wire
+//	StreamDirector, Backend       where a call goes (director.go)
+//	TransparentHandler            relays what the server does not know itself
+//	RegisterService               relays named methods
+//	One2One                       one backend (one.go)
+//	One2Many                      several, responses merged (many.go, merge.go)
+//	Replicated                    several, the first one's response (replicate.go)
+//
+// Package grpcproxy/proxy has the shape of mwitkow/grpc-proxy. The migration
+// pages in docs/migration say what became of each function of the family.
+//
+// # What the backend and the client see
+//
+// What each sent: messages byte by byte, metadata, the content-subtype, the
+// deadline; the response's headers as soon as they are there, its trailers and
+// its status with details. A call ends for both sides when it ends for one. An
+// error says whose it is: the backend's status as it was, UNAVAILABLE if it
+// could not be reached, the client's own cancellation or deadline.
+//
+// # What it does not do
+//
+// grpc-go terminates compression, user-agent and :authority at each hop, and
+// buffers whole messages. Where that matters, or CPU time does, embed package
+// dataplane instead: it relays HTTP/2 frames.
+package grpcproxy

@@ -1,0 +1,166 @@
+package grpcproxy
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// TransparentHandler returns a handler for grpc.UnknownServiceHandler: it
+// relays every call of which the server knows no service or method. The server
+// should be given Codec with grpc.ForceServerCodecV2.
+func TransparentHandler(director StreamDirector, options ...Option) grpc.StreamHandler {
+	return newHandler(director, "", options).handle
+}
+
+// RegisterService makes server relay the methods of one service that
+// WithMethodNames lists, and no others.
+func RegisterService(server grpc.ServiceRegistrar, director StreamDirector, serviceName string, options ...Option) {
+	h := newHandler(director, serviceName, options)
+	methods := make(map[string]grpc.StreamHandler, len(h.methods))
+	for _, m := range h.methods {
+		methods[m] = h.handle
+	}
+	RegisterStreamHandlers(server, serviceName, methods)
+}
+
+// RegisterStreamHandlers registers handlers by method name as the service of
+// that name: methods that are answered here rather than relayed.
+func RegisterStreamHandlers(server grpc.ServiceRegistrar, serviceName string, methods map[string]grpc.StreamHandler) {
+	desc := &grpc.ServiceDesc{ServiceName: serviceName, HandlerType: (*any)(nil)}
+	for name, h := range methods {
+		desc.Streams = append(desc.Streams, grpc.StreamDesc{
+			StreamName: name, Handler: h, ServerStreams: true, ClientStreams: true,
+		})
+	}
+	server.RegisterService(desc, struct{}{})
+}
+
+// handler relays the calls of one director.
+type handler struct {
+	director StreamDirector
+	options
+}
+
+func newHandler(director StreamDirector, service string, opts []Option) *handler {
+	h := &handler{director: director, options: options{service: service, queue: defaultQueue, merge: Concatenate}}
+	for _, o := range opts {
+		o(&h.options)
+	}
+	return h
+}
+
+// handle is a grpc.StreamHandler.
+func (h *handler) handle(_ any, ss grpc.ServerStream) error {
+	method, ok := grpc.MethodFromServerStream(ss)
+	if !ok {
+		return status.Error(codes.Internal, "grpcproxy: the stream has no method")
+	}
+	mode, backends, err := h.director(ss.Context(), method)
+	if err != nil {
+		return statusOf(err)
+	}
+	if h.mode != nil {
+		mode = *h.mode
+	}
+	switch mode {
+	case One2One:
+		if len(backends) != 1 {
+			return status.Errorf(codes.Internal, "grpcproxy: one-to-one relay to %d backends", len(backends))
+		}
+		return relay(ss, method, backends[0], nil)
+	case One2Many, Replicated:
+		if len(backends) == 0 {
+			return status.Error(codes.Unavailable, "grpcproxy: no backends")
+		}
+		if mode == Replicated {
+			return h.replicate(ss, method, backends, nil)
+		}
+		return h.fanOut(ss, method, backends)
+	default:
+		return status.Errorf(codes.Internal, "grpcproxy: unknown mode %d", mode)
+	}
+}
+
+// streamDesc is that of every call to a backend: what it really is only the
+// backend knows.
+var streamDesc = &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
+
+// open begins the call to a backend. ctx is derived from that of ss.
+func open(ctx context.Context, ss grpc.ServerStream, method string, b Backend) (grpc.ClientStream, error) {
+	var conn grpc.ClientConnInterface
+	var out context.Context
+	var err error
+	if c, ok := b.(Connector); ok {
+		out, conn, err = c.Connect(ctx, method)
+	} else {
+		var cc *grpc.ClientConn
+		out, cc, err = b.GetConnection(ctx, method)
+		if cc != nil {
+			conn = cc
+		}
+	}
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	if conn == nil {
+		return nil, end(out, b, status.Errorf(codes.Unavailable, "grpcproxy: %s has no connection", b))
+	}
+	in := ss.Context()
+	opts := callOptions(in)
+	if c, ok := b.(CallOptioner); ok {
+		if own := c.CallOptions(); len(own) > 0 {
+			opts = append(append([]grpc.CallOption(nil), own...), opts...)
+		}
+	}
+	cs, err := conn.NewStream(ownEncodings(in, out), streamDesc, method, opts...)
+	if err != nil {
+		return nil, end(out, b, statusOf(err))
+	}
+	if e, ok := b.(Ender); ok {
+		return &endingStream{ClientStream: cs, out: out, ender: e}, nil
+	}
+	return cs, nil
+}
+
+// end tells an Ender of a call that did not begin.
+func end(out context.Context, b Backend, err error) error {
+	if e, ok := b.(Ender); ok {
+		e.End(out, err)
+	}
+	return err
+}
+
+// endingStream tells an Ender when the stream has ended. RecvMsg has one
+// caller, who calls it until it fails.
+type endingStream struct {
+	grpc.ClientStream
+	out   context.Context
+	ender Ender
+}
+
+// RecvMsg implements grpc.ClientStream.
+func (s *endingStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err != nil && s.ender != nil {
+		s.ender.End(s.out, unlessEOF(err))
+		s.ender = nil
+	}
+	return err
+}
+
+// statusOf makes a status error of any: a context's error tells its own code.
+func statusOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		if _, ok := status.FromError(err); !ok {
+			return status.FromContextError(err).Err()
+		}
+	}
+	return replyStatus(err)
+}

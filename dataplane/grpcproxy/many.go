@@ -1,0 +1,242 @@
+package grpcproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// fanOut relays a One2Many call.
+func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend) error {
+	ctx, cancel := context.WithCancel(ss.Context())
+	f := &fan{ss: ss, method: method, cancel: cancel, merge: h.merge}
+	f.streaming = h.streamed != nil && h.streamed(method)
+	f.open(ctx, backends)
+	defer f.close()
+
+	errs := make([]error, len(f.dests))
+	responses := make([]Response, len(f.dests))
+	var receivers sync.WaitGroup
+	for i, d := range f.dests {
+		responses[i].Backend = d.backend
+		receivers.Go(func() {
+			if f.streaming {
+				errs[i] = f.passOn(d)
+			} else {
+				responses[i].Messages, errs[i] = f.collect(d)
+			}
+			if errs[i] != nil {
+				cancel() // one failure that is no message fails all
+			}
+		})
+	}
+	f.distribute(h.queue)
+	receivers.Wait()
+
+	if err := f.clientError(); err != nil {
+		return err
+	}
+	if err := f.firstCause(errs); err != nil {
+		return err
+	}
+	if !f.streaming {
+		merged, err := f.merge(method, responses)
+		if err != nil {
+			return statusOf(fmt.Errorf("grpcproxy: merging the responses of %s: %w", method, err))
+		}
+		if err := ss.SendMsg(NewFrame(merged)); err != nil {
+			return ownError(ss, err)
+		}
+	}
+	return nil
+}
+
+// fan is a call with several destinations.
+type fan struct {
+	ss        grpc.ServerStream
+	method    string
+	cancel    context.CancelFunc
+	merge     Merger
+	streaming bool
+	dests     []*destination
+	senders   sync.WaitGroup
+
+	// mu guards what is sent to the client, and all below.
+	mu        sync.Mutex
+	headers   bool  // they were sent
+	awaited   int   // destinations whose headers may still come
+	clientErr error // why the client cannot be read from or written to
+	caused    error // the first error that failed the call
+}
+
+// destination is one call of several.
+type destination struct {
+	backend Backend
+	cs      grpc.ClientStream // nil: there is no call
+	err     error             // why there is none
+	queue   chan *Frame       // requests to send; closed after the last
+	gone    chan struct{}     // closed when no more are taken
+	answers bool              // its headers were counted
+}
+
+// open makes the calls, all at once: a backend that is slow to connect holds
+// up none of the others.
+func (f *fan) open(ctx context.Context, backends []Backend) {
+	f.dests = make([]*destination, len(backends))
+	f.awaited = len(backends)
+	var opening sync.WaitGroup
+	for i, b := range backends {
+		d := &destination{backend: b, gone: make(chan struct{})}
+		f.dests[i] = d
+		opening.Go(func() {
+			d.cs, d.err = open(ctx, f.ss, f.method, b)
+		})
+	}
+	opening.Wait()
+}
+
+// distribute starts to send the requests of the client to every destination:
+// one goroutine reads, and one for each destination writes, through a queue of
+// its own. The reader ends at the latest when the server ends the stream.
+func (f *fan) distribute(size int) {
+	for _, d := range f.dests {
+		if d.cs == nil {
+			close(d.gone)
+			continue
+		}
+		d.queue = make(chan *Frame, size)
+		f.senders.Go(func() { d.send(f) })
+	}
+	go f.read()
+}
+
+// read takes the requests off the client.
+func (f *fan) read() {
+	defer func() {
+		for _, d := range f.dests {
+			if d.queue != nil {
+				close(d.queue)
+			}
+		}
+	}()
+	ctx := f.ss.Context()
+	for {
+		var m Frame
+		if err := f.ss.RecvMsg(&m); err != nil {
+			if !errors.Is(err, io.EOF) {
+				f.fail(err)
+			}
+			return
+		}
+		live := 0
+		for _, d := range f.dests {
+			if d.queue == nil {
+				continue
+			}
+			c := m.Clone()
+			select {
+			case d.queue <- c:
+				live++
+			case <-d.gone:
+				c.Free()
+			case <-ctx.Done():
+				c.Free()
+			}
+		}
+		m.Free()
+		if live == 0 {
+			return // nobody listens any more
+		}
+	}
+}
+
+// send writes the requests to one destination.
+func (d *destination) send(f *fan) {
+	var err error
+	for m := range d.queue {
+		if err == nil {
+			if err = d.cs.SendMsg(m); err != nil {
+				close(d.gone)
+				if !errors.Is(err, io.EOF) { // else RecvMsg tells
+					f.fail(err)
+				}
+			}
+		}
+		m.Free()
+	}
+	if err == nil {
+		close(d.gone)
+		_ = d.cs.CloseSend()
+	}
+}
+
+// fail ends the call for an error that is not a backend's.
+func (f *fan) fail(err error) {
+	f.mu.Lock()
+	if f.clientErr == nil {
+		f.clientErr = ownError(f.ss, err)
+	}
+	f.mu.Unlock()
+	f.cancel()
+}
+
+func (f *fan) clientError() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.clientErr
+}
+
+// close ends all calls and waits for the goroutines that are the fan's own.
+// The reader ends with the server's stream.
+func (f *fan) close() {
+	f.cancel()
+	f.senders.Wait()
+}
+
+// cause notes the first error that fails the call; those after it may follow
+// from the cancellation.
+func (f *fan) cause(err error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.caused == nil {
+		f.caused = err
+	}
+	return err
+}
+
+// firstCause returns the status of a failed call: of one error, or of several
+// that are not mere consequences, the code of the first and all messages.
+func (f *fan) firstCause(errs []error) error {
+	f.mu.Lock()
+	caused := f.caused
+	f.mu.Unlock()
+	if gone := f.ss.Context().Err(); gone != nil {
+		return statusOf(gone)
+	}
+	if caused == nil {
+		return errors.Join(errs...)
+	}
+	st, isStatus := status.FromError(statusOf(caused))
+	if !isStatus {
+		st = status.New(codes.Unknown, caused.Error())
+	}
+	var others []string
+	for i, err := range errs {
+		if err != nil && !errors.Is(err, caused) && status.Code(err) != codes.Canceled {
+			others = append(others, fmt.Sprintf("%s: %s", f.dests[i].backend, status.Convert(err).Message()))
+		}
+	}
+	if len(others) == 0 {
+		return st.Err()
+	}
+	p := st.Proto()
+	p.Message += "; and " + strings.Join(others, "; ")
+	return status.FromProto(p).Err()
+}

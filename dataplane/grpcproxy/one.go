@@ -1,0 +1,149 @@
+package grpcproxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+)
+
+// relay joins ss to a call to b, and returns the call's status. first are
+// messages of ss that were received already.
+//
+// The handler's own goroutine carries the response; one more carries the
+// request, and ends at the latest when the server ends ss after relay has
+// returned.
+func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame) error {
+	ctx, cancel := context.WithCancel(ss.Context())
+	defer cancel()
+	cs, err := open(ctx, ss, method, b)
+	if err != nil {
+		return handled(b, err)
+	}
+	up := &upward{ss: ss, cs: cs, cancel: cancel, first: first}
+	go up.run()
+	own, err := download(ss, cs)
+	switch {
+	case own: // the client has gone, or cannot be written to
+		return err
+	case err == nil:
+		return nil
+	}
+	if failed := up.failed.Load(); failed != nil {
+		// The call to the backend was cancelled because of it.
+		return *failed
+	}
+	if gone := ss.Context().Err(); gone != nil {
+		return statusOf(gone)
+	}
+	return handled(b, err)
+}
+
+// handled lets b change an error of its own.
+func handled(b Backend, err error) error {
+	if h, ok := b.(ErrorHandler); ok && err != nil {
+		return h.HandleError(err)
+	}
+	return err
+}
+
+// download passes the response of cs on to ss: headers as soon as they are
+// there, messages, trailers. own says that err is of ss, not of cs.
+func download(ss grpc.ServerStream, cs grpc.ClientStream) (own bool, err error) {
+	// No headers, and no error, is a response of trailers only.
+	if md, err := cs.Header(); err == nil && md != nil {
+		if err := ss.SendHeader(md); err != nil {
+			return true, ownError(ss, err)
+		}
+	}
+	var f Frame
+	defer f.Free()
+	for {
+		if err := cs.RecvMsg(&f); err != nil {
+			ss.SetTrailer(cs.Trailer())
+			return false, unlessEOF(err)
+		}
+		if err := ss.SendMsg(&f); err != nil {
+			return true, ownError(ss, err)
+		}
+	}
+}
+
+// ownError is the status of an error in writing to the client: if it has gone
+// or its time is over, that is the reason, however the transport says it.
+func ownError(ss grpc.ServerStream, err error) error {
+	if gone := ss.Context().Err(); gone != nil {
+		err = gone
+	}
+	return statusOf(err)
+}
+
+// upward carries the request of ss to cs.
+type upward struct {
+	ss     grpc.ServerStream
+	cs     grpc.ClientStream
+	cancel context.CancelFunc
+	first  []*Frame
+
+	// failed is why the call to the backend was cancelled: an error of ss, or
+	// one in sending to cs that cs itself does not tell.
+	failed atomic.Pointer[error]
+}
+
+func (u *upward) run() {
+	for i, f := range u.first {
+		err := u.cs.SendMsg(f)
+		f.Free()
+		if err != nil {
+			u.stop(err)
+			freeAll(u.first[i+1:])
+			return
+		}
+	}
+	var f Frame
+	defer f.Free()
+	for {
+		if err := u.ss.RecvMsg(&f); err != nil {
+			if errors.Is(err, io.EOF) {
+				_ = u.cs.CloseSend() // it never fails; RecvMsg tells the call's end
+				return
+			}
+			u.fail(err)
+			return
+		}
+		if err := u.cs.SendMsg(&f); err != nil {
+			u.stop(err)
+			return
+		}
+	}
+}
+
+// stop ends after an error in sending to the backend. io.EOF says that the
+// call has ended: its status is RecvMsg's to tell, and what the client sends
+// after it is of no interest.
+func (u *upward) stop(err error) {
+	if !errors.Is(err, io.EOF) {
+		u.fail(err)
+	}
+}
+
+func (u *upward) fail(err error) {
+	err = statusOf(err)
+	u.failed.Store(&err)
+	u.cancel()
+}
+
+func unlessEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func freeAll(frames []*Frame) {
+	for _, f := range frames {
+		f.Free()
+	}
+}

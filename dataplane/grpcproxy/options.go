@@ -1,0 +1,61 @@
+package grpcproxy
+
+// Option configures a handler.
+type Option func(*options)
+
+// StreamedDetectorFunc reports whether a method is streaming.
+type StreamedDetectorFunc func(fullMethodName string) bool
+
+type options struct {
+	service  string
+	methods  []string
+	streamed StreamedDetectorFunc
+	mode     *Mode
+	merge    Merger
+	queue    int
+}
+
+// defaultQueue is the number of messages that wait for one slow backend of
+// several before the client has to wait with it.
+const defaultQueue = 16
+
+// WithMethodNames lists the methods that RegisterService relays.
+func WithMethodNames(methodNames ...string) Option {
+	return func(o *options) { o.methods = append([]string(nil), methodNames...) }
+}
+
+// WithStreamedMethodNames lists the methods whose One2Many responses are
+// passed on message by message rather than merged. It is for RegisterService,
+// which gives it the service's name.
+func WithStreamedMethodNames(streamedMethodNames ...string) Option {
+	return func(o *options) {
+		streamed := make(map[string]bool, len(streamedMethodNames))
+		for _, m := range streamedMethodNames {
+			streamed["/"+o.service+"/"+m] = true
+		}
+		o.streamed = func(fullMethodName string) bool { return streamed[fullMethodName] }
+	}
+}
+
+// WithStreamedDetector is WithStreamedMethodNames by a function.
+func WithStreamedDetector(detector StreamedDetectorFunc) Option {
+	return func(o *options) { o.streamed = detector }
+}
+
+// WithMode makes every call one of this mode, whatever the director says.
+func WithMode(mode Mode) Option {
+	return func(o *options) { o.mode = &mode }
+}
+
+// WithMerger makes merge join the responses of unary One2Many calls, instead
+// of Concatenate.
+func WithMerger(merge Merger) Option {
+	return func(o *options) { o.merge = merge }
+}
+
+// WithQueue bounds the messages that wait for one slow backend of a One2Many
+// or Replicated call; 16 if it is not given. When a queue is full the client
+// is not read from until there is room.
+func WithQueue(messages int) Option {
+	return func(o *options) { o.queue = max(messages, 1) }
+}

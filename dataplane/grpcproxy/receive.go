@@ -1,0 +1,174 @@
+package grpcproxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// collect receives all messages of one destination. An error becomes a message
+// if the backend can make it one.
+func (f *fan) collect(d *destination) ([][]byte, error) {
+	var out [][]byte
+	if d.err == nil {
+		md, _ := d.cs.Header()
+		f.addHeader(d, md)
+		for {
+			b, err := f.receive(d)
+			if errors.Is(err, io.EOF) {
+				f.addTrailer(d)
+				return out, nil
+			}
+			if err != nil {
+				d.err = err
+				break
+			}
+			out = append(out, b)
+		}
+	}
+	b, err := f.toMessage(d)
+	if b != nil {
+		out = append(out, b)
+	}
+	return out, err
+}
+
+// passOn hands the client each message of one destination as it comes.
+func (f *fan) passOn(d *destination) error {
+	if d.err == nil {
+		md, _ := d.cs.Header()
+		f.addHeader(d, md)
+		for {
+			m, err := f.receiveFrame(d)
+			if errors.Is(err, io.EOF) {
+				f.addTrailer(d)
+				return nil
+			}
+			if err != nil {
+				d.err = err
+				break
+			}
+			if err := f.write(m); err != nil {
+				return err
+			}
+		}
+	}
+	b, err := f.toMessage(d)
+	if err != nil || b == nil {
+		return err
+	}
+	return f.write(FrameOf(b))
+}
+
+// receive returns the next response, with what AppendInfo adds.
+func (f *fan) receive(d *destination) ([]byte, error) {
+	var m Frame
+	if err := d.cs.RecvMsg(&m); err != nil {
+		return nil, err
+	}
+	b := m.Data()
+	m.Free()
+	b, err := d.backend.AppendInfo(f.streaming, b)
+	if err != nil {
+		return nil, &infoError{fmt.Errorf("grpcproxy: appending the info of %s: %w", d.backend, err)}
+	}
+	return b, nil
+}
+
+// receiveFrame is receive, without a copy if AppendInfo would change nothing.
+func (f *fan) receiveFrame(d *destination) (*Frame, error) {
+	if plain(d.backend) {
+		m := new(Frame)
+		return m, d.cs.RecvMsg(m)
+	}
+	b, err := f.receive(d)
+	if err != nil {
+		return nil, err
+	}
+	return FrameOf(b), nil
+}
+
+// plain reports that AppendInfo is that of this package, which does nothing.
+func plain(b Backend) bool {
+	switch b.(type) {
+	case *SingleBackend, *ConnBackend:
+		return true
+	}
+	return false
+}
+
+// infoError is an error of AppendInfo: it fails the call and is no response.
+type infoError struct{ error }
+
+// Unwrap supports errors.Is and errors.As.
+func (e *infoError) Unwrap() error { return e.error }
+
+// toMessage makes d.err a response, or fails the call with it. It says nothing
+// of errors that only follow from the call's failure.
+func (f *fan) toMessage(d *destination) ([]byte, error) {
+	f.addHeader(d, nil)
+	if d.cs != nil {
+		f.addTrailer(d)
+	}
+	err := d.err
+	if f.clientError() != nil || f.ss.Context().Err() != nil {
+		return nil, f.cause(err)
+	}
+	var info *infoError
+	if errors.As(err, &info) {
+		return nil, f.cause(err)
+	}
+	if err = handled(d.backend, err); err == nil {
+		return nil, nil
+	}
+	b, buildErr := d.backend.BuildError(f.streaming, err)
+	if buildErr != nil {
+		return nil, f.cause(fmt.Errorf("grpcproxy: building the error of %s: %w", d.backend, buildErr))
+	}
+	if b == nil {
+		return nil, f.cause(err)
+	}
+	return b, nil
+}
+
+// addHeader merges the headers of one destination. They go to the client when
+// those of all have come, or the first message does.
+func (f *fan) addHeader(d *destination, md metadata.MD) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d.answers {
+		return
+	}
+	d.answers = true
+	f.awaited--
+	if f.headers {
+		return
+	}
+	_ = f.ss.SetHeader(md) // fails when the stream has ended, and then nobody reads it
+	if f.awaited == 0 && d.cs != nil && md != nil {
+		f.headers = true
+		_ = f.ss.SendHeader(nil)
+	}
+}
+
+// addTrailer merges the trailers of one destination.
+func (f *fan) addTrailer(d *destination) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ss.SetTrailer(d.cs.Trailer())
+}
+
+// write sends a message to the client and frees it.
+func (f *fan) write(m *Frame) error {
+	f.mu.Lock()
+	f.headers = true
+	err := f.ss.SendMsg(m)
+	f.mu.Unlock()
+	m.Free()
+	if err != nil {
+		f.fail(err)
+	}
+	return err
+}
