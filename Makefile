@@ -35,8 +35,8 @@ lint: ## Check formatting, vet, linters
 run: build ## Watch a control plane steer two proxies (DEMO=10s ends by itself)
 	$(GO) run ./test/demo -bin $(BIN) $(if $(DEMO),-for $(DEMO))
 
-bench: build ## Measure CPU per call beside the proxies found on PATH
-	$(GO) run ./test/bench run -dataplane $(BIN)/dataplane $(BENCHFLAGS)
+bench: build ## Measure CPU per call beside the proxies found on PATH, into docs/performance.md
+	$(GO) run ./test/bench run -dataplane $(BIN)/dataplane -doc docs/performance.md $(BENCHFLAGS)
 
 conformance: build ## Run h2spec, gRPC interop and connectconformance through the proxy
 	test/conformance/run $(CONFORMANCEFLAGS)
