@@ -25,6 +25,8 @@ type UpstreamOptions struct {
 	MaxStreams     uint32 // concurrent streams per connection; peer's limit if 0
 
 	HTTP2 HTTP2Options
+
+	TLS ClientTLS // nil: plaintext
 }
 
 // HTTP2Options are envoy.config.core.v3.Http2ProtocolOptions. Zero values mean

@@ -44,18 +44,21 @@ type netpoll struct {
 	wake chan struct{}
 	stop chan struct{}
 	wg   sync.WaitGroup // every goroutine of the driver
+	gate gate           // of the handshakes with upstream hosts
 
 	// Guarded by the worker's lock.
 
-	iov     iovecs
-	timer   *time.Timer
-	timerAt clock.Nanos // what timer is set to; 0: it is not running
+	cipherIn  []byte // what was read of a connection with TLS; nil: there was none
+	cipherOut []byte // what is about to be written to one; nil: there was none
+	iov       iovecs
+	timer     *time.Timer
+	timerAt   clock.Nanos // what timer is set to; 0: it is not running
 }
 
 // NewNetpoll returns the driver of w on the runtime's network poller. It is
 // Options.NewDriver of every Group but a test's.
 func NewNetpoll(w *Worker) Driver {
-	d := &netpoll{w: w, wake: make(chan struct{}, 1), stop: make(chan struct{}), timer: time.NewTimer(time.Hour)}
+	d := &netpoll{w: w, wake: make(chan struct{}, 1), stop: make(chan struct{}), timer: time.NewTimer(time.Hour), gate: newGate(1)}
 	d.timer.Stop()
 	d.hup = newHangups(d)
 	d.wg.Go(d.run)
@@ -119,6 +122,10 @@ func (d *netpoll) Close() {
 // there is much to read.
 func (d *netpoll) read(k *Sock, toEnd bool) {
 	c := k.impl.(*netConn)
+	if c.tls != nil {
+		d.readTLS(k, c, toEnd)
+		return
+	}
 	for budget := readBudget; !k.dead && !k.stopped && !c.ended; {
 		b := k.readBuf()
 		n, errno := rawRead(c.fd, b)
@@ -178,6 +185,9 @@ func (d *netpoll) Write(k *Sock, bufs [][]byte) (n int, again bool, err error) {
 	if sum == 0 {
 		return 0, false, nil
 	}
+	if c.tls != nil {
+		return d.writeTLS(c, bufs)
+	}
 	n, errno := rawWritev(c.fd, &d.iov, bufs)
 	switch errno {
 	case 0:
@@ -205,7 +215,12 @@ func (d *netpoll) Resume(k *Sock) {
 
 // CloseWrite implements Driver.
 func (d *netpoll) CloseWrite(k *Sock) {
-	_ = syscall.Shutdown(k.impl.(*netConn).fd, syscall.SHUT_WR) // ENOTCONN: the peer was faster
+	c := k.impl.(*netConn)
+	if c.tls != nil {
+		d.closeWriteTLS(k, c)
+		return
+	}
+	_ = syscall.Shutdown(c.fd, syscall.SHUT_WR) // ENOTCONN: the peer was faster
 }
 
 // Shutdown implements Driver. The socket's own goroutine wakes up from the
@@ -213,23 +228,27 @@ func (d *netpoll) CloseWrite(k *Sock) {
 // number.
 func (d *netpoll) Shutdown(k *Sock) {
 	c := k.impl.(*netConn)
-	c.gone.Store(true)
 	if c.cancel != nil {
 		c.cancel() // a dial in progress has no descriptor of ours yet
 	}
-	if c.nc == nil {
-		return
+	if c.nc != nil {
+		if d.hup != nil {
+			d.hup.remove(c.fd)
+		}
+		if c.tls != nil {
+			d.shutdownTLS(c)
+		}
+		shutdown(c)
 	}
-	if d.hup != nil {
-		d.hup.remove(c.fd)
-	}
-	shutdown(c)
+	// The last thing: whoever sees it without the lock closes the descriptor,
+	// whose number may be another connection's at once.
+	c.gone.Store(true)
 }
 
 // Dial implements Driver.
 func (d *netpoll) Dial(k *Sock, t *call.Target, timeout time.Duration) {
 	c := newNetConn(d)
 	c.k, k.impl = k, c
-	ctx := c.dialing(timeout)
-	d.wg.Go(func() { c.dial(ctx, t) })
+	ctx, name := c.dialing(timeout), k.hostname()
+	d.wg.Go(func() { c.dial(ctx, t, name) })
 }

@@ -19,13 +19,14 @@ type netConn struct {
 	// read by the goroutines below when they are outside.
 	gone atomic.Bool
 
-	// Guarded by the worker's lock; nc, rc and fd are set before anything is
-	// read and never change.
+	// Guarded by the worker's lock; nc, rc, fd and tls are set before anything
+	// is read and never change.
 
 	k       *Sock
 	nc      net.Conn
 	rc      syscall.RawConn
 	fd      int
+	tls     *tlsLayer          // nil: plaintext
 	cancel  context.CancelFunc // of the dial in progress
 	toEnd   bool               // nobody guards against lost FINs: a short read is not the end
 	ended   bool               // Sock.eof was called
@@ -34,8 +35,8 @@ type netConn struct {
 
 func newNetConn(d *netpoll) *netConn { return &netConn{d: d, fd: -1} }
 
-// setNet gives c its connected socket.
-func (c *netConn) setNet(nc net.Conn) error {
+// setNet gives c its connected socket, and its TLS if that is not nil.
+func (c *netConn) setNet(nc net.Conn, l *tlsLayer) error {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return fmt.Errorf("worker: %T has no descriptor", nc)
@@ -48,6 +49,10 @@ func (c *netConn) setNet(nc net.Conn) error {
 		return err
 	}
 	c.nc, c.rc = nc, rc
+	if l != nil {
+		c.tls = l
+		l.live(c.d)
+	}
 	return nil
 }
 
@@ -109,13 +114,22 @@ func (c *netConn) write() {
 		}
 		w := c.d.w
 		w.begin()
-		done := c.k.dead || !c.k.writable()
+		done := c.k.dead || c.sent() && !c.k.writable()
 		if done {
 			c.writing = false
 		}
 		w.end()
 		return done
 	})
+}
+
+// sent reports whether all that was encrypted is written, after trying.
+func (c *netConn) sent() bool {
+	if c.tls == nil {
+		return true
+	}
+	done, _ := c.d.send(c) // reading tells of the error
+	return done
 }
 
 // dialing makes the context of a dial, which Shutdown cancels.
@@ -125,16 +139,21 @@ func (c *netConn) dialing(timeout time.Duration) context.Context {
 	return ctx
 }
 
-// dial connects, answers, and goes on as the connection's goroutine.
-func (c *netConn) dial(ctx context.Context, t *call.Target) {
+// dial connects, shakes hands if there is TLS, answers, and goes on as the
+// connection's goroutine. hostname is the host's.
+func (c *netConn) dial(ctx context.Context, t *call.Target, hostname string) {
 	var nd net.Dialer
+	var l *tlsLayer
 	nc, err := nd.DialContext(ctx, t.Network, t.Address)
+	if err == nil && t.Options != nil && t.Options.TLS != nil {
+		l, err = c.handshakeUp(ctx, nc, t.Options.TLS, hostname)
+	}
 	w := c.d.w
 	w.begin()
 	c.cancel()
 	c.cancel = nil
 	if err == nil && !c.k.dead {
-		if err = c.setNet(nc); err == nil {
+		if err = c.setNet(nc, l); err == nil {
 			c.watch()
 		}
 	}
@@ -156,13 +175,13 @@ func (c *netConn) dial(ctx context.Context, t *call.Target) {
 // connection is known to Drain. The group's drivers must be NewNetpoll's, and
 // nobody may call Serve any more when Shutdown is called.
 func (g *Group) Serve(ch *Chain, info *call.Conn, nc net.Conn) {
-	g.Least().driver.(*netpoll).serve(ch, info, nc)
+	g.Least().driver.(*netpoll).serve(ch, info, nc, nil)
 }
 
 // serve attaches an accepted connection and starts its goroutine.
-func (d *netpoll) serve(ch *Chain, info *call.Conn, nc net.Conn) {
+func (d *netpoll) serve(ch *Chain, info *call.Conn, nc net.Conn, l *tlsLayer) {
 	c := newNetConn(d)
-	if err := c.setNet(nc); err != nil {
+	if err := c.setNet(nc, l); err != nil {
 		d.w.g.opt.Logger.Warn("connection refused", "listener", info.Listener, "reason", err)
 		_ = nc.Close()
 		return

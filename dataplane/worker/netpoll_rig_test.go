@@ -5,6 +5,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	ours "github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+	"github.com/sluice-proxy/sluice/internal/tlstest"
 	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -37,21 +39,42 @@ type rig struct {
 	up    net.Listener
 	srv   *http.Server // of up
 	wg    sync.WaitGroup
-	acc   sync.WaitGroup // of ln
+	acc   sync.WaitGroup // of ln, and the handshakes
 	over  bool           // shutdown was called
+
+	cert *tls.Config // for both sides; nil: plaintext
+	hs   *Handshakes
+	ctx  context.Context // of the handshakes
+	stop context.CancelFunc
+}
+
+// plainAndTLS runs a test over plaintext and over TLS on both sides.
+func plainAndTLS(t *testing.T, f func(t *testing.T, secure bool)) {
+	t.Run("plaintext", func(t *testing.T) { f(t, false) })
+	t.Run("TLS", func(t *testing.T) { f(t, true) })
 }
 
 // newRig starts everything; the test's end stops it and fails if something
 // stays.
-func newRig(t *testing.T, workers int) *rig {
+func newRig(t *testing.T, workers int, secure bool) *rig {
 	t.Helper()
-	r := &rig{t: t}
+	r := &rig{t: t, hs: NewHandshakes(workers)}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	opt := &call.UpstreamOptions{}
 	r.up = listen(t)
 	r.srv = &http.Server{Handler: http.HandlerFunc(upstream), Protocols: new(http.Protocols)}
-	r.srv.Protocols.SetUnencryptedHTTP2(true)
-	r.wg.Go(func() { _ = r.srv.Serve(r.up) }) // until it is closed
+	if secure {
+		r.cert = testTLS(t)
+		opt.TLS = trusting{}
+		r.srv.TLSConfig = r.cert.Clone()
+		r.srv.Protocols.SetHTTP2(true)
+		r.wg.Go(func() { _ = r.srv.ServeTLS(r.up, "", "") }) // until it is closed
+	} else {
+		r.srv.Protocols.SetUnencryptedHTTP2(true)
+		r.wg.Go(func() { _ = r.srv.Serve(r.up) }) // until it is closed
+	}
 	r.g = NewGroup(Options{N: workers, NewDriver: NewNetpoll})
-	host := &fixedHost{target: call.Target{Network: "tcp", Address: r.up.Addr().String(), Options: &call.UpstreamOptions{}}}
+	host := &fixedHost{target: call.Target{Network: "tcp", Address: r.up.Addr().String(), Options: opt}}
 	r.chain = NewChain(1, "test", &call.Manager{Director: fixed{host: host}})
 	r.ln = listen(t)
 	r.acc.Go(func() {
@@ -60,11 +83,37 @@ func newRig(t *testing.T, workers int) *rig {
 			if err != nil {
 				return
 			}
-			r.g.Serve(r.chain, &call.Conn{ID: id}, c)
+			if !secure {
+				r.g.Serve(r.chain, &call.Conn{ID: id}, c)
+				continue
+			}
+			r.acc.Go(func() {
+				if tc, err := r.hs.Serve(r.ctx, c, r.cert); err == nil {
+					r.g.ServeTLS(r.chain, &call.Conn{ID: id}, tc)
+				}
+			})
 		}
 	})
-	t.Cleanup(r.stop)
+	t.Cleanup(r.end)
 	return r
+}
+
+// testTLS makes a server's config.
+func testTLS(t *testing.T) *tls.Config {
+	t.Helper()
+	p := tlstest.CA(t, "ca").Leaf(t, "test", tlstest.DNS("test"))
+	cert, err := tls.X509KeyPair(p.Chain, p.PEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}, DynamicRecordSizingDisabled: true}
+}
+
+// trusting is a client context that verifies nothing.
+type trusting struct{}
+
+func (trusting) Config(string) (*tls.Config, error) {
+	return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, DynamicRecordSizingDisabled: true}, nil
 }
 
 // shutdown stops accepting and shuts the group down, once.
@@ -74,12 +123,13 @@ func (r *rig) shutdown(ctx context.Context) {
 	}
 	r.over = true
 	_ = r.ln.Close()
+	r.stop()
 	r.acc.Wait()
 	_ = r.g.Shutdown(ctx)
 }
 
-// stop ends everything and looks for what is left.
-func (r *rig) stop() {
+// end ends everything and looks for what is left.
+func (r *rig) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	r.shutdown(ctx)
@@ -144,7 +194,8 @@ func (h *fixedHost) Retired() bool        { return false }
 // client is an HTTP/2 client that says frame by frame what it does.
 type client struct {
 	t *testing.T
-	*net.TCPConn
+	net.Conn
+	tcp *net.TCPConn // below it
 	fr  *http2.Framer
 	buf bytes.Buffer // frames not sent yet
 	enc *hpack.Encoder
@@ -171,10 +222,25 @@ func (r *rig) connect() *client {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = nc.Close() })
-	c := &client{t: r.t, TCPConn: nc.(*net.TCPConn)}
+	c := &client{t: r.t, tcp: nc.(*net.TCPConn)}
+	if r.cert != nil {
+		cfg, _ := trusting{}.Config("")
+		nc = tls.Client(nc, cfg)
+	}
+	c.Conn = nc
 	c.fr = http2.NewFramer(&c.buf, nc)
 	c.enc = hpack.NewEncoder(&c.hb)
 	return c
+}
+
+// halfClose says that the client sends no more.
+func (c *client) halfClose() error {
+	if tc, ok := c.Conn.(*tls.Conn); ok {
+		if err := tc.CloseWrite(); err != nil { // close_notify
+			return err
+		}
+	}
+	return c.tcp.CloseWrite()
 }
 
 // send writes what the framer has, in one write.
@@ -232,7 +298,7 @@ func (c *client) body(id uint32) []byte {
 // closed waits until the proxy has closed the connection.
 func (c *client) closed() error {
 	_ = c.SetReadDeadline(time.Now().Add(patience))
-	_, err := io.Copy(io.Discard, c.TCPConn)
+	_, err := io.Copy(io.Discard, c.tcp)
 	if errors.Is(err, syscall.ECONNRESET) {
 		return nil
 	}

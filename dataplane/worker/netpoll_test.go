@@ -21,22 +21,31 @@ import (
 
 // A client that sends its last frames and closes at once: one edge for bytes
 // and FIN, and no other ever. Every one of 2,000 must be seen closed.
-func TestFINWithData(t *testing.T) {
-	const n = 2000
+func TestFINWithData(t *testing.T) { plainAndTLS(t, testFINWithData) }
+
+func testFINWithData(t *testing.T, secure bool) {
+	n := 2000
+	if secure {
+		n = 300
+	}
 	var lim syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil || lim.Cur < 2*n+100 {
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil || lim.Cur < uint64(2*n+100) {
 		t.Skipf("needs %d descriptors, has %d (%v)", 2*n+100, lim.Cur, err)
 	}
-	r := newRig(t, 2)
+	r := newRig(t, 2, secure)
 	clients := make([]*client, n)
 	for i := range clients {
 		clients[i] = r.dial()
 		clients[i].settle()
 	}
-	for _, c := range clients {
+	for i, c := range clients {
 		_ = c.fr.WritePing(false, [8]byte{2})
 		c.send()
-		if err := c.CloseWrite(); err != nil {
+		bye := c.halfClose
+		if i%2 == 1 {
+			bye = c.tcp.CloseWrite // no close_notify
+		}
+		if err := bye(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -44,7 +53,7 @@ func TestFINWithData(t *testing.T) {
 	deadline := time.Now().Add(patience)
 	for _, c := range clients {
 		_ = c.SetReadDeadline(deadline)
-		if _, err := io.Copy(io.Discard, c.TCPConn); errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, err := io.Copy(io.Discard, c.tcp); errors.Is(err, os.ErrDeadlineExceeded) {
 			hanging++
 		}
 	}
@@ -55,8 +64,10 @@ func TestFINWithData(t *testing.T) {
 
 // A client that does not read for a while: the writer blocks, waits in the
 // poller, and goes on; no byte is lost or twice.
-func TestBlockedWriter(t *testing.T) {
-	r := newRig(t, 2)
+func TestBlockedWriter(t *testing.T) { plainAndTLS(t, testBlockedWriter) }
+
+func testBlockedWriter(t *testing.T, secure bool) {
+	r := newRig(t, 2, secure)
 	slow, other := r.dial(), r.dial()
 	const n = 12 << 20 // more than the kernel's buffers and our windows hold
 	slow.get(1, "/"+strconv.Itoa(n))
@@ -75,8 +86,10 @@ func TestBlockedWriter(t *testing.T) {
 
 // A client that asks and does not read: the worker stops reading it, and reads
 // on when it has read. The edge that told of its requests is long gone by then.
-func TestReadingStopsAndResumes(t *testing.T) {
-	r := newRig(t, 1)
+func TestReadingStopsAndResumes(t *testing.T) { plainAndTLS(t, testReadingStopsAndResumes) }
+
+func testReadingStopsAndResumes(t *testing.T, secure bool) {
+	r := newRig(t, 1, secure)
 	r.chain.SetManager(&call.Manager{Director: big{}})
 	c := r.dial()
 	const n = 600 // 9 MiB of answers: more than the kernel holds
@@ -115,7 +128,7 @@ func TestReadingStopsAndResumes(t *testing.T) {
 
 // A deadline while nothing happens on any socket.
 func TestTimer(t *testing.T) {
-	r := newRig(t, 1)
+	r := newRig(t, 1, false)
 	r.chain.SetManager(&call.Manager{Director: fixed{silentHost(t), 20 * time.Millisecond}})
 	c := r.dial()
 	for id := uint32(1); id < 10; id += 2 {
@@ -131,8 +144,10 @@ func TestTimer(t *testing.T) {
 
 // Connections that end in every way while calls run on them, on descriptors
 // that are used again at once: nobody gets another's bytes, nothing stays.
-func TestChurn(t *testing.T) {
-	r := newRig(t, 2)
+func TestChurn(t *testing.T) { plainAndTLS(t, testChurn) }
+
+func testChurn(t *testing.T, secure bool) {
+	r := newRig(t, 2, secure)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -143,10 +158,10 @@ func TestChurn(t *testing.T) {
 				c.send()
 				switch k % 4 {
 				case 0: // reset with the call open
-					_ = c.SetLinger(0)
+					_ = c.tcp.SetLinger(0)
 					_ = c.Close()
 				case 1: // half-close with the call open
-					_ = c.CloseWrite()
+					_ = c.halfClose()
 					if err := c.closed(); err != nil {
 						t.Errorf("after half-close: %v", err)
 					}
@@ -164,10 +179,12 @@ func TestChurn(t *testing.T) {
 }
 
 // Shutdown while clients connect, call and leave.
-func TestShutdownRace(t *testing.T) {
+func TestShutdownRace(t *testing.T) { plainAndTLS(t, testShutdownRace) }
+
+func testShutdownRace(t *testing.T, secure bool) {
 	for range 10 {
 		t.Run("", func(t *testing.T) {
-			r := newRig(t, 2)
+			r := newRig(t, 2, secure)
 			var wg sync.WaitGroup
 			for range 4 {
 				c := r.dial()
@@ -184,7 +201,7 @@ func TestShutdownRace(t *testing.T) {
 // A host that does not answer: the dial gives up, and shutting down does not
 // wait for it.
 func TestDialAborted(t *testing.T) {
-	r := newRig(t, 1)
+	r := newRig(t, 1, false)
 	r.chain.SetManager(&call.Manager{Director: fixed{host: silentHost(t)}})
 	c := r.dial()
 	c.get(1, "/1")

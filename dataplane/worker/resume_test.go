@@ -39,7 +39,7 @@ func (d later) Direct(c *call.Call) (call.Decision, error) {
 // Calls that are paused and resumed from other goroutines, on workers that go
 // on meanwhile; clients that leave before their calls resume.
 func TestResumeFromElsewhere(t *testing.T) {
-	r := newRig(t, 2)
+	r := newRig(t, 2, false)
 	var wg sync.WaitGroup
 	d := later{fixed: r.chain.Manager().Director.(fixed), wg: &wg, asked: new(atomic.Int64), seen: new(sync.Map)}
 	r.chain.SetManager(&call.Manager{Director: d})

@@ -1,0 +1,182 @@
+package worker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+)
+
+// Handshakes runs the TLS handshakes of accepted connections, each on the
+// goroutine that calls Serve. Two things bound what strangers can make the
+// proxy compute: tokens, so that handshakes leave processors to the workers,
+// and a rate. A handshake holds a token only while it computes: one that waits
+// for its client holds none, or a few silent clients would stop all others.
+type Handshakes struct {
+	gate gate
+	pace pace
+}
+
+// handshakeRate is how many handshakes per second and processor begin; more
+// wait for their turn. An ECDSA P-256 handshake costs about 0.1 ms, so they
+// take a twentieth of the machine, or a sixth with RSA keys.
+const handshakeRate = 500
+
+// NewHandshakes returns the limits of a process with that many workers.
+func NewHandshakes(workers int) *Handshakes {
+	return &Handshakes{
+		gate: newGate(max(1, workers/2)),
+		pace: pace{every: time.Second / time.Duration(handshakeRate*runtime.GOMAXPROCS(0))},
+	}
+}
+
+// TLSConn is a connection whose handshake is over, on its way to a worker.
+type TLSConn struct {
+	layer *tlsLayer
+}
+
+// State returns what the handshake told.
+func (c *TLSConn) State() tls.ConnectionState { return c.layer.tc.ConnectionState() }
+
+// Close closes a connection that no worker gets.
+func (c *TLSConn) Close() { _ = c.layer.Conn.Close() }
+
+// Serve runs the server's part of a handshake on nc, and blocks until it is
+// over, ctx is done or the deadline of nc has passed. If it fails, nc is closed.
+func (h *Handshakes) Serve(ctx context.Context, nc net.Conn, cfg *tls.Config) (*TLSConn, error) {
+	l := &tlsLayer{Conn: nc, gate: &h.gate}
+	// The turn is taken when the whole ClientHello is here: what comes next is
+	// what costs, and whoever sends less than that delays nobody.
+	l.tc = tls.Server(l, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		h.gate.give()
+		err := h.pace.wait(ctx)
+		h.gate.take()
+		if err != nil || cfg.GetConfigForClient == nil {
+			return cfg, err
+		}
+		return cfg.GetConfigForClient(hello)
+	}})
+	if err := l.handshake(ctx); err != nil {
+		_ = nc.Close()
+		return nil, err
+	}
+	return &TLSConn{l}, nil
+}
+
+// handshake runs the handshake of l.tc until ctx is done.
+func (l *tlsLayer) handshake(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.Conn.SetDeadline(time.Unix(1, 0)) })
+	l.gate.take()
+	err := l.tc.Handshake()
+	l.gate.give()
+	if !stop() { // the deadline is, or is about to be, set
+		return errors.Join(context.Cause(ctx), err)
+	}
+	return err
+}
+
+// gate hands out tokens for computing.
+type gate struct{ tokens chan struct{} }
+
+func newGate(n int) gate { return gate{tokens: make(chan struct{}, n)} }
+
+func (g *gate) take() { g.tokens <- struct{}{} }
+func (g *gate) give() { <-g.tokens }
+
+// read reads without a token.
+func (g *gate) read(c net.Conn, p []byte) (int, error) {
+	g.give()
+	defer g.take()
+	return c.Read(p)
+}
+
+// write writes without a token: the peer may not read.
+func (g *gate) write(c net.Conn, p []byte) (int, error) {
+	g.give()
+	defer g.take()
+	return c.Write(p)
+}
+
+// pace lets one pass every so often. Those that come faster wait.
+type pace struct {
+	every time.Duration
+
+	mu   sync.Mutex // guards next
+	next time.Time  // when the next one may pass
+}
+
+// burst is how many may pass at once after a quiet time.
+const burst = 32
+
+var errTooMany = errors.New("worker: too many TLS handshakes")
+
+// wait returns when it is the caller's turn, or ctx is done.
+func (p *pace) wait(ctx context.Context) error {
+	d, ok := p.reserve(ctx)
+	if !ok {
+		return errTooMany
+	}
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errTooMany, context.Cause(ctx))
+	}
+}
+
+// reserve takes the next turn, which comes after d, unless that is too late.
+func (p *pace) reserve(ctx context.Context) (d time.Duration, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	next := p.next
+	if oldest := now.Add(-burst * p.every); next.Before(oldest) {
+		next = oldest
+	}
+	if end, has := ctx.Deadline(); has && end.Before(next) {
+		return 0, false
+	}
+	p.next = next.Add(p.every)
+	return next.Sub(now), true
+}
+
+// ServeTLS is Serve for a connection whose TLS handshake is over.
+func (g *Group) ServeTLS(ch *Chain, info *call.Conn, tc *TLSConn) {
+	g.Least().driver.(*netpoll).serve(ch, info, tc.layer.Conn, tc.layer)
+}
+
+// handshakeUp secures a dialled connection.
+func (c *netConn) handshakeUp(ctx context.Context, nc net.Conn, t call.ClientTLS, hostname string) (*tlsLayer, error) {
+	cfg, err := t.Config(hostname)
+	if err != nil {
+		return nil, err
+	}
+	l := &tlsLayer{Conn: nc, gate: &c.d.gate}
+	l.tc = tls.Client(l, cfg)
+	if err := l.handshake(ctx); err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return l, nil
+}
+
+// hostname returns the name of the host that k is dialled to, "" if it has
+// none.
+func (k *Sock) hostname() string {
+	if u, ok := k.owner.(*upConn); ok {
+		if h, ok := u.p.host.(interface{ Hostname() string }); ok {
+			return h.Hostname()
+		}
+	}
+	return ""
+}
