@@ -39,6 +39,7 @@ type Conn struct {
 	goAwayCode   ErrCode // of the peer's GOAWAY
 	goAwayInLast uint32
 	goAwayLast   uint32 // last id of our latest GOAWAY
+	lastBlock    int    // encoded bytes of the header block sent last
 
 	out  Out
 	ctl  controlMeter
@@ -115,6 +116,7 @@ func NewConn(role Role, cfg *Config, h Handler, now clock.Nanos) *Conn {
 	if c.lim == nil {
 		c.lim = DefaultLimits(role)
 	}
+	c.dec.Check = validField
 	c.out.pool = c.pool
 	c.refused = bucket{level: c.lim.RefusedBurst, at: now}
 	c.resets = bucket{level: c.lim.ResetBurst, at: now}

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/sluice-proxy/sluice/dataplane/clock"
@@ -81,40 +82,34 @@ func (c *Conn) lookForHEAD(s *Stream, f []hpack.Field) {
 	}
 }
 
-// maxFieldOverhead bounds what an encoded field has beyond its strings: the
-// representation's octet and two or three integers.
-const maxFieldOverhead = 16
-
 // writeBlock encodes a header block into the output: HEADERS, and CONTINUATION
-// if it is long.
+// if it is long. It is encoded in place; only if it does not fit, which the size
+// of the last block makes rare, append moves it to other memory.
 func (c *Conn) writeBlock(id uint32, f []hpack.Field, end bool) {
-	bound := frameHeaderLen + maxFieldOverhead
-	for i := range f {
-		bound += len(f[i].Name) + len(f[i].Value) + maxFieldOverhead
-	}
 	var flags uint8
 	if end {
 		flags = flagEndStream
 	}
-	if bound > chunkMid {
-		c.writeLongBlock(id, f, flags, bound)
-		return
-	}
-	b := c.room(bound)
+	b := c.room(min(frameHeaderLen+256+2*c.lastBlock, chunkMid))
 	p := c.enc.Begin(b[frameHeaderLen:frameHeaderLen])
 	for i := range f {
 		p = c.enc.Append(p, &f[i])
+	}
+	c.lastBlock = len(p)
+	if len(p) > len(b)-frameHeaderLen {
+		c.writeLongBlock(id, p, flags)
+		return
+	}
+	if len(p) > MaxFrame { // p is where the frames will be
+		c.writeLongBlock(id, bytes.Clone(p), flags)
+		return
 	}
 	putFrameHeader(b, len(p), frameHeaders, flags|flagEndHeaders, id)
 	c.out.commit(frameHeaderLen + len(p))
 }
 
-func (c *Conn) writeLongBlock(id uint32, f []hpack.Field, flags uint8, bound int) {
-	scratch := c.pool.Get(bound)
-	p := c.enc.Begin(scratch.b[:0])
-	for i := range f {
-		p = c.enc.Append(p, &f[i])
-	}
+// writeLongBlock copies an encoded block into as many frames as it needs.
+func (c *Conn) writeLongBlock(id uint32, p []byte, flags uint8) {
 	t := frameHeaders
 	for {
 		n := min(len(p), MaxFrame)
@@ -130,7 +125,6 @@ func (c *Conn) writeLongBlock(id uint32, f []hpack.Field, flags uint8, bound int
 		}
 		t, flags = frameContinuation, 0
 	}
-	c.pool.Put(scratch)
 }
 
 // room is Out.room with Pending for output that was empty.

@@ -43,10 +43,7 @@ func (m *message) request(cfg *Config, f []hpack.Field) bool {
 		if m.seen != pseudoMethod|pseudoAuthority || !cfg.AllowConnect || m.authority == "" {
 			return false
 		}
-	} else if m.seen&(pseudoScheme|pseudoPath) != pseudoScheme|pseudoPath || !validPath(m.path, m.method) || !validScheme(m.scheme) {
-		return false
-	}
-	if !validMethod(m.method) || !validAuthority(m.authority) {
+	} else if m.seen&(pseudoScheme|pseudoPath) != pseudoScheme|pseudoPath || m.path == "*" && m.method != "OPTIONS" {
 		return false
 	}
 	if !m.hosted || m.host == m.authority {
@@ -69,16 +66,44 @@ func validTrailers(f []hpack.Field) bool {
 	return m.fields(f) && m.seen == 0
 }
 
-// fields validates every field and collects the message's own.
+// validField is what can be said of a field alone. The decoder asks once for
+// each literal and table entry.
+func validField(f *hpack.Field) bool {
+	v := f.Value
+	if !validValue(v) {
+		return false
+	}
+	switch f.ID {
+	case hdr.Unknown:
+		return validName(f.Name)
+	case hdr.Method:
+		return validMethod(v)
+	case hdr.Scheme:
+		return validScheme(v)
+	case hdr.Path:
+		return validPath(v)
+	case hdr.Authority:
+		return validAuthority(v)
+	case hdr.Status:
+		return parseStatus(v) != 0
+	}
+	return true
+}
+
+// fields validates the list, whose fields are valid by themselves, and collects the message's own.
 func (m *message) fields(list []hpack.Field) bool {
 	m.length = -1
 	regular := false
 	for i := range list {
 		f := &list[i]
-		v := f.Value
-		if !validValue(v) {
+		if !f.Checked() {
 			return false
 		}
+		if fieldClass[f.ID] == classPlain {
+			regular = true
+			continue
+		}
+		v := f.Value
 		var bit pseudo
 		switch f.ID {
 		case hdr.Method:
@@ -92,10 +117,7 @@ func (m *message) fields(list []hpack.Field) bool {
 		case hdr.Protocol:
 			m.protocol, bit = v, pseudoProtocol
 		case hdr.Status:
-			if m.status = parseStatus(v); m.status == 0 {
-				return false
-			}
-			bit = pseudoStatus
+			m.status, bit = parseStatus(v), pseudoStatus
 		case hdr.Host:
 			if regular = true; m.hosted && m.host != v {
 				return false
@@ -116,12 +138,6 @@ func (m *message) fields(list []hpack.Field) bool {
 			continue
 		case hdr.Connection, hdr.KeepAlive, hdr.ProxyConnection, hdr.TransferEncoding, hdr.Upgrade:
 			return false
-		case hdr.Unknown:
-			if !validName(f.Name) {
-				return false
-			}
-			regular = true
-			continue
 		default:
 			regular = true
 			continue
@@ -132,6 +148,24 @@ func (m *message) fields(list []hpack.Field) bool {
 		m.seen |= bit
 	}
 	return true
+}
+
+// The classes of names.
+const (
+	classPlain = iota // nothing to know beyond validField
+	classOurs         // message.fields looks at it
+)
+
+var fieldClass = fillFieldClass()
+
+func fillFieldClass() (t [256]uint8) {
+	for _, id := range []hdr.ID{
+		hdr.Method, hdr.Scheme, hdr.Path, hdr.Authority, hdr.Protocol, hdr.Status, hdr.Host, hdr.ContentLength, hdr.TE,
+		hdr.Connection, hdr.KeepAlive, hdr.ProxyConnection, hdr.TransferEncoding, hdr.Upgrade,
+	} {
+		t[id] = classOurs
+	}
+	return t
 }
 
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
@@ -224,11 +258,9 @@ func validScheme(s string) bool {
 	return s == "http" || s == "https" || s != "" && allOf(s, charScheme)
 }
 
-func validPath(s, method string) bool {
-	if s == "*" {
-		return method == "OPTIONS"
-	}
-	return s != "" && s[0] == '/' && allOf(s, charTarget)
+// validPath takes "*" too, which only OPTIONS may have.
+func validPath(s string) bool {
+	return s == "*" || s != "" && s[0] == '/' && allOf(s, charTarget)
 }
 
 // validAuthority: RFC 9113 §8.3.1 forbids userinfo.

@@ -14,6 +14,11 @@ type Limits struct {
 
 // Decoder decodes the header blocks that one peer sends, in their order.
 type Decoder struct {
+	// Check, if not nil, is called once for each literal; what it says stays
+	// with the table's entry, so that indexed fields need no other look. Fields
+	// of the static table count as checked.
+	Check func(f *Field) bool
+
 	table table
 	limit uint32 // of table size updates: our acknowledged setting
 
@@ -49,9 +54,11 @@ func (d *Decoder) SetMaxTable(n uint32) {
 // was too much, and the table is in step all the same. Any other error matches
 // ErrCompression and ends the connection. p is not kept.
 func (d *Decoder) Decode(p []byte, b *Block, lim Limits) error {
-	p, err := d.updates(p)
-	if err != nil {
-		return err
+	var err error
+	if d.reduced || len(p) > 0 && p[0]&0xe0 == 0x20 {
+		if p, err = d.updates(p); err != nil {
+			return err
+		}
 	}
 	w := writer{b: b, bytes: lim.Bytes, fields: lim.Fields}
 	if w.bytes <= 0 {
@@ -63,10 +70,26 @@ func (d *Decoder) Decode(p []byte, b *Block, lim Limits) error {
 	if b.Fields == nil {
 		b.Fields = make([]Field, 0, fewFields)
 	}
-	w.bytes -= b.Size()
-	w.fields -= len(b.Fields)
+	if len(b.Fields) > 0 {
+		w.bytes -= b.Size()
+		w.fields -= len(b.Fields)
+	}
 	for len(p) > 0 {
 		switch c := p[0]; {
+		case c > 0x80 && c < 0xff: // an index of one octet: most fields
+			e := &staticTable[0]
+			if i := uint32(c & 0x7f); i <= staticLen {
+				e = &staticTable[i]
+			} else if i -= staticLen + 1; i < uint32(d.table.n) {
+				if e = d.table.at(i); e.hash == 0 {
+					e.repeat()
+				}
+			} else {
+				return errIndex
+			}
+			p = p[1:]
+			b.Fields = append(b.Fields, *e)
+			w.done(e.Size())
 		case c >= 0x80:
 			p, err = d.indexed(p, &w)
 		case c >= 0x40:
@@ -167,13 +190,18 @@ func (d *Decoder) indexed(p []byte, w *writer) ([]byte, error) {
 		return nil, err
 	}
 	if e.hash == 0 {
-		// The second time a value is met: from now on it counts as repeating.
-		e.hash = hashField(e.nameHash, e.Value)
-		e.flag |= flagRepeats
+		e.repeat()
 	}
 	w.b.Fields = append(w.b.Fields, *e)
 	w.done(e.Size())
 	return p, nil
+}
+
+// repeat marks an entry that is met for the second time: from now on its value
+// counts as repeating.
+func (f *Field) repeat() {
+	f.hash = hashField(f.nameHash, f.Value)
+	f.flag |= flagRepeats
 }
 
 // inserted reads a literal field with incremental indexing (RFC 7541 section
@@ -188,7 +216,7 @@ func (d *Decoder) inserted(p []byte, w *writer) ([]byte, error) {
 	if f.Value, p, err = readString(p, &t.strings, t.pieceSize()); err != nil {
 		return nil, err
 	}
-	finish(f)
+	d.finish(f)
 	f.flag &^= flagArena
 	if t.fits(f.Size()) {
 		t.push(f)
@@ -216,7 +244,7 @@ func (d *Decoder) literal(p []byte, w *writer) ([]byte, error) {
 	if f.flag&flagArenaName != 0 {
 		b.used += len(f.Name)
 	}
-	finish(f)
+	d.finish(f)
 	w.done(f.Size())
 	return p, nil
 }
@@ -263,9 +291,12 @@ func (d *Decoder) name(p []byte, mask byte, f *Field, a *arena, piece int) ([]by
 	return p, nil
 }
 
-// finish sets what depends on the value.
-func finish(f *Field) {
+// finish sets what depends on the value, when name and value are there.
+func (d *Decoder) finish(f *Field) {
 	f.flag |= flagArenaValue
+	if d.Check != nil && d.Check(f) {
+		f.flag |= flagChecked
+	}
 	switch id := f.ID; {
 	case id == hdr.Unknown:
 	case id <= hdr.Status:

@@ -25,6 +25,6 @@
 // process. A peer who makes collisions on purpose costs compression, not time.
 //
 // The package does not judge fields: case, order, pseudo-headers and forbidden
-// bytes are the business of package h2. Nothing here may be used by two
+// bytes are the business of package h2. It only keeps what Decoder.Check said. Nothing here may be used by two
 // goroutines at once.
 package hpack

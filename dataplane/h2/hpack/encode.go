@@ -81,7 +81,10 @@ func (e *Encoder) Append(dst []byte, f *Field) []byte {
 	}
 	i, free := e.find(hash, f)
 	if i != 0 {
-		return appendInt(dst, 0x80, 0x7f, i)
+		if i < 0x7f {
+			return append(dst, 0x80|byte(i))
+		}
+		return appendLongInt(dst, 0xff, i-0x7f)
 	}
 	name := e.nameIndex(f)
 	if !free || f.Size() > int(e.table.max/2) {
@@ -95,24 +98,33 @@ func (e *Encoder) Append(dst []byte, f *Field) []byte {
 // find returns the index of a field in the dynamic table, or 0. Then free tells
 // whether one of its two places in values is not held by a live entry.
 func (e *Encoder) find(hash uint32, f *Field) (index uint32, free bool) {
-	if len(e.values) == 0 {
+	t := &e.table
+	ring, values, live := t.ring, e.values, uint32(t.n)
+	if len(values) == 0 || len(ring) == 0 {
 		return 0, true
 	}
-	mask, live := uint32(len(e.values)-1), uint32(e.table.n)
-	first := e.table.inserted - e.values[hash&mask]
-	if first < live && same(e.table.at(first), f, hash) {
-		return staticLen + 1 + first, false
+	mask := uint32(len(values) - 1)
+	number := values[hash&mask]
+	first := t.inserted - number
+	if first < live {
+		if x := &ring[(number-1)&uint32(len(ring)-1)]; x.hash == hash && same(x, f) {
+			return staticLen + 1 + first, false
+		}
 	}
-	second := e.table.inserted - e.values[hash>>16&mask]
-	if second < live && same(e.table.at(second), f, hash) {
-		return staticLen + 1 + second, false
+	number = values[hash>>16&mask]
+	second := t.inserted - number
+	if second < live {
+		if x := &ring[(number-1)&uint32(len(ring)-1)]; x.hash == hash && same(x, f) {
+			return staticLen + 1 + second, false
+		}
 	}
 	return 0, first >= live || second >= live
 }
 
-// same tells whether the entry x holds the field f, which has this hash.
-func same(x, f *Field, hash uint32) bool {
-	return x.hash == hash && x.Value == f.Value && x.Name == f.Name
+// same tells whether the entry x holds the field f. Equal IDs say that known
+// names are equal.
+func same(x, f *Field) bool {
+	return x.ID == f.ID && (x.ID != hdr.Unknown || x.Name == f.Name) && x.Value == f.Value
 }
 
 // nameIndex returns an index whose name is f's, or 0.

@@ -22,6 +22,7 @@ const (
 	flagNever                  // never-indexed literal
 	flagArenaName              // Name is in the arena of some Block
 	flagArenaValue             // Value is in the arena of some Block
+	flagChecked                // Decoder.Check said yes
 
 	flagArena = flagArenaName | flagArenaValue
 )
@@ -88,6 +89,9 @@ func (f *Field) SetNeverIndexed() { f.flag |= flagNever }
 // Repeats tells whether the field was met before, so that the encoder may
 // index it.
 func (f *Field) Repeats() bool { return f.flag&flagRepeats != 0 }
+
+// Checked tells whether the field was decoded and has passed Decoder.Check.
+func (f *Field) Checked() bool { return f.flag&flagChecked != 0 }
 
 // Size is the field's share of a header list's size (RFC 9113 section 6.5.2).
 func (f *Field) Size() int { return len(f.Name) + len(f.Value) + fieldOverhead }

@@ -50,7 +50,7 @@ func fillStatic() (t [staticLen + 1]Field) {
 		t[i] = Field{
 			Name: name, Value: value,
 			hash: hashField(h, value), nameHash: h,
-			ID: id, flag: flagRepeats, static: uint8(i),
+			ID: id, flag: flagRepeats | flagChecked, static: uint8(i),
 		}
 	}
 	return t
