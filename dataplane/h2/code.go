@@ -64,6 +64,9 @@ var (
 	ErrClosed = errors.New("http2: connection closed")
 	// ErrGoAway: the peer's GOAWAY excluded the stream; it was never processed.
 	ErrGoAway = errors.New("http2: stream refused by GOAWAY")
+	// ErrPeerHeaderListSize: a request was not sent, because the server says
+	// that it does not take header lists of this size.
+	ErrPeerHeaderListSize = errors.New("http2: header list over the peer's limit")
 	// ErrHeaderListSize: the peer's header block was over our limits.
 	ErrHeaderListSize = errors.New("http2: header list too large")
 	// ErrMalformed: the peer's message broke RFC 9113 §8.

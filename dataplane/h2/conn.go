@@ -56,6 +56,7 @@ type Conn struct {
 	sendWin        int64
 	peerWindow     int64 // its SETTINGS_INITIAL_WINDOW_SIZE
 	peerMaxStreams uint32
+	peerMaxHeaders int64   // its SETTINGS_MAX_HEADER_LIST_SIZE; client role only
 	ring           *Stream // first of the blocked senders, a circle
 	turn           *Stream // whose OnWritable runs
 	turnLeft       int
@@ -102,7 +103,7 @@ func NewConn(role Role, cfg *Config, h Handler, now clock.Nanos) *Conn {
 		role: role, cfg: cfg, lim: cfg.Limits, ctr: cfg.Counters, pool: cfg.Pool, h: h,
 		dec: hpack.NewDecoder(hpack.DefaultTableSize), enc: hpack.NewEncoder(),
 		born: now, now: now, lastRead: now,
-		sendWin: initialWindow, peerWindow: initialWindow, peerMaxStreams: defaultPeerStreams,
+		sendWin: initialWindow, peerWindow: initialWindow, peerMaxStreams: defaultPeerStreams, peerMaxHeaders: noHeaderLimit,
 		recvWin: initialWindow, recvInit: initialWindow,
 		tune:       tuner{window: max(initialWindow, cfg.ConnWindow), hold: cfg.HoldLimit},
 		goAwayLast: maxStreamID, goAwayInLast: maxStreamID,

@@ -45,6 +45,7 @@ const (
 	initialWindow = 65535     // RFC 9113 §6.9.2
 	maxWindow     = 1<<31 - 1 // RFC 9113 §6.9.1
 	maxStreamID   = 1<<31 - 1
+	noHeaderLimit = 1 << 62
 	// defaultPeerStreams is how many streams a client opens before it knows
 	// the server's limit; the RFC advises at least 100.
 	defaultPeerStreams = 100

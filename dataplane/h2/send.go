@@ -48,22 +48,44 @@ func (c *Conn) CanOpen() bool {
 }
 
 // WriteHeaders sends a header block. end also sends END_STREAM. On a stream
-// that is gone, or whose sending ended, it does nothing. DATA queued by the
+// that is gone, or whose sending ended, it does nothing. A request over the
+// server's header limit ends with ErrPeerHeaderListSize. DATA queued by the
 // caller must go first: order is the order of calls.
 func (c *Conn) WriteHeaders(s *Stream, f []hpack.Field, end bool) {
 	if s.state&(stOpen|stSendEnd) != stOpen || s.conn != c {
 		return
 	}
 	if s.sentAt < 0 {
-		s.sentAt = c.out.total
 		if c.role == Client {
+			if c.overPeerLimit(f) {
+				c.reset(s, StreamError{Kind: EndReset, Side: SideLocal, Code: ErrCodeEnhanceYourCalm, Err: ErrPeerHeaderListSize})
+				return
+			}
 			c.lookForHEAD(s, f)
 		}
+		s.sentAt = c.out.total
 	}
 	c.writeBlock(s.ID, f, end)
 	if end {
 		c.endSend(s)
 	}
+}
+
+// overPeerLimit reports whether a request's header list is larger than the
+// server takes (RFC 9113 §10.5.1). Such a request is not sent: servers may end
+// the whole connection over it, and with it our other clients' calls. Netty, and
+// so grpc-java with its 8 KiB, does so from 5/4 of its limit on. A client's limit
+// is not looked at, as in Envoy, nghttp2 and nginx: a response that is too large
+// harms nobody else, and is the client's to refuse.
+func (c *Conn) overPeerLimit(f []hpack.Field) bool {
+	if c.peerMaxHeaders == noHeaderLimit {
+		return false
+	}
+	left := c.peerMaxHeaders
+	for i := range f {
+		left -= int64(f[i].Size())
+	}
+	return left < 0
 }
 
 // lookForHEAD notes requests whose responses have a content-length without

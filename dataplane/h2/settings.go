@@ -94,6 +94,10 @@ func (c *Conn) applySetting(id settingID, v uint32) bool {
 		ok = v == 0 || v == 1 && c.role == Server
 	case settingMaxConcurrentStreams:
 		c.peerMaxStreams = v
+	case settingMaxHeaderListSize:
+		if c.role == Client {
+			c.peerMaxHeaders = int64(v)
+		}
 	case settingMaxFrameSize: // ours are 16 KiB, which everyone takes
 		ok = v >= MaxFrame && v < 1<<24
 	case settingEnableConnectProtocol:

@@ -265,6 +265,9 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 		a.rec.Flags |= call.UpstreamProtocolErr
 		a.count(call.UpstreamRqTxReset)
 		rp = replyUpstreamProtocol
+		if e.Err == h2.ErrPeerHeaderListSize {
+			rp = replyHeaderLimit
+		}
 	}
 	x.seen = x.seen || e.MaybeSeen && Planted != PlantRetrySeen
 	a.rec.Code, a.rec.HasCode = rp.GRPC, false
