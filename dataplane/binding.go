@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sluice-proxy/sluice/dataplane/listener"
+	"github.com/sluice-proxy/sluice/dataplane/transport"
 	"github.com/sluice-proxy/sluice/dataplane/worker"
 )
 
@@ -23,12 +24,16 @@ type binding struct {
 
 	// state is what new connections get. nil before the first Serve.
 	state atomic.Pointer[state]
+
+	pending atomic.Int32 // connections in secure
+	stats   listenerStats
 }
 
 // state is one version of a listener. Immutable.
 type state struct {
 	l      *listener.Listener
 	chains map[uint64]*chain // by listener.Chain.Key
+	simple bool              // see simple
 }
 
 // chain is a filter chain that connections are bound to, over all the versions
@@ -111,8 +116,8 @@ func supported(l *listener.Listener) error {
 		return errors.New("no address")
 	}
 	for _, ch := range l.Chains.Chains() {
-		if ch.TLS != nil {
-			return fmt.Errorf("filter chain %q: TLS transport sockets are not supported", ch.Name)
+		if _, ok := ch.TLS.(*transport.Server); ch.TLS != nil && !ok {
+			return fmt.Errorf("filter chain %q: a transport socket of type %T is not supported", ch.Name, ch.TLS)
 		}
 		if ch.Manager == nil {
 			return fmt.Errorf("filter chain %q: no connection manager", ch.Name)
@@ -180,6 +185,7 @@ func (b *binding) swap(l *listener.Listener) {
 	}
 	next := &state{l: l, chains: make(map[uint64]*chain)}
 	if l != nil {
+		next.simple = simple(l)
 		for _, lc := range l.Chains.Chains() {
 			ch := old[lc.Key]
 			if ch == nil {
@@ -206,10 +212,20 @@ func (b *binding) swap(l *listener.Listener) {
 	}
 }
 
-// serve chooses the filter chain of an accepted connection and hands it to a
-// worker.
+// serve sees to an accepted connection: if its addresses decide about its
+// filter chain and that has no TLS, a worker gets it at once.
 func (b *binding) serve(nc net.Conn) {
 	st := b.state.Load()
+	if !st.simple {
+		if b.pending.Add(1) > maxPending {
+			b.pending.Add(-1)
+			b.stats.refused(errTooManyCx)
+			_ = nc.Close()
+			return
+		}
+		b.s.securing.Go(func() { b.secure(st, nc) })
+		return
+	}
 	info := connInfo(b.s.connID.Add(1), b.name, nc)
 	lc := st.l.Chains.Choose(&listener.Info{
 		Local:             info.Local,
@@ -218,12 +234,18 @@ func (b *binding) serve(nc net.Conn) {
 		TransportProtocol: listener.TransportRaw,
 	})
 	if lc == nil {
-		b.s.log.Debug("connection refused", "listener", b.name, "reason", "no filter chain matches")
+		b.stats.refused(errNoChain)
+		b.s.log.Debug("connection refused", "listener", b.name, "peer", info.Remote, "reason", errNoChain)
 		_ = nc.Close()
 		return
 	}
-	ch := st.chains[lc.Key]
-	b.s.group.Serve(ch.Chain, info, nc)
+	b.hand(st.chains[lc.Key], func(ch *chain) { b.s.group.Serve(ch.Chain, info, nc) })
+}
+
+// hand lets serve give a connection of ch to a worker. If the chain was
+// retired meanwhile, it drains.
+func (b *binding) hand(ch *chain, serve func(*chain)) {
+	serve(ch)
 	if ch.retired.Load() {
 		b.s.group.Drain(func(c *worker.Chain) bool { return c == ch.Chain }, b.s.drain)
 	}

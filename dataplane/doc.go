@@ -37,11 +37,14 @@
 // goroutine of its own that sleeps in the runtime's poller. Calls need no
 // goroutine.
 //
+// If some chain has TLS, or asks what the client says first, a goroutine looks
+// at the first bytes, lets the TLS ClientHello choose the chain, and shakes
+// hands, before a worker gets the connection. Those goroutines are bounded in
+// number and time, and share tokens for computing (package worker).
+//
 // # What it does not do
 //
-// It reads no configuration, speaks no xDS and knows no protobuf. It does not
-// terminate TLS: a listener with a transport socket is refused, never served
-// in the clear. It speaks HTTP/2 with prior knowledge only; HTTP/1.1 clients
+// It reads no configuration, speaks no xDS and knows no protobuf. It speaks HTTP/2 with prior knowledge only; HTTP/1.1 clients
 // get an error. It handles no signals, and writes nothing but to the logger it
 // is given.
 package dataplane

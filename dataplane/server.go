@@ -50,7 +50,13 @@ type Server struct {
 	done  chan struct{} // closed by Shutdown
 
 	accepting sync.WaitGroup // the accept goroutines
-	connID    atomic.Uint64
+	securing  sync.WaitGroup // those of connections that no worker has yet
+
+	handshakes    *worker.Handshakes
+	handshakeCtx  context.Context // of all handshakes; Shutdown ends it
+	endHandshakes context.CancelFunc
+
+	connID atomic.Uint64
 
 	mu       sync.Mutex // guards all below, and the sockets
 	closed   bool
@@ -95,7 +101,10 @@ func New(o Options) (*Server, error) {
 		bindings: make(map[string]*binding),
 		sockets:  make(map[string]*socket),
 	}
+	s.handshakes = worker.NewHandshakes(s.group)
+	s.handshakeCtx, s.endHandshakes = context.WithCancel(context.Background())
 	o.Registry.Func(func(add func(telemetry.Stat)) { s.http2Stats(o.Registry, add) })
+	o.Registry.Func(s.listenerStats)
 	return s, nil
 }
 
@@ -217,6 +226,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 
 	s.accepting.Wait()
+	grace := time.AfterFunc(handshakeGrace, s.endHandshakes)
+	s.securing.Wait()
+	grace.Stop()
+	s.endHandshakes()
 	ctx, cancel := context.WithTimeout(ctx, s.drain)
 	defer cancel()
 	return s.group.Shutdown(ctx)

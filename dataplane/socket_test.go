@@ -236,7 +236,7 @@ func TestBadListener(t *testing.T) {
 		"no address": {newListener(t, "x"), "no address"},
 		"name":       {newListener(t, "x", "localhost:80"), "not an IP address"},
 		"tls": {withChains(t, "x", []string{"127.0.0.1:0"}, &listener.Chain{Name: "sec", TLS: 1, Manager: &call.Manager{}}),
-			`filter chain "sec": TLS`},
+			`filter chain "sec": a transport socket`},
 		"no manager": {withChains(t, "x", []string{"127.0.0.1:0"}, &listener.Chain{Name: "tcp"}), `filter chain "tcp": no connection manager`},
 		"port 99999": {newListener(t, "x", "127.0.0.1:99999"), "127.0.0.1:99999"},
 	}

@@ -28,10 +28,10 @@ type Handshakes struct {
 // take a twentieth of the machine, or a sixth with RSA keys.
 const handshakeRate = 500
 
-// NewHandshakes returns the limits of a process with that many workers.
-func NewHandshakes(workers int) *Handshakes {
+// NewHandshakes returns limits for the connections of g.
+func NewHandshakes(g *Group) *Handshakes {
 	return &Handshakes{
-		gate: newGate(max(1, workers/2)),
+		gate: newGate(max(1, len(g.workers)/2)),
 		pace: pace{every: time.Second / time.Duration(handshakeRate*runtime.GOMAXPROCS(0))},
 	}
 }

@@ -58,7 +58,7 @@ func plainAndTLS(t *testing.T, f func(t *testing.T, secure bool)) {
 // stays.
 func newRig(t *testing.T, workers int, secure bool) *rig {
 	t.Helper()
-	r := &rig{t: t, hs: NewHandshakes(workers)}
+	r := &rig{t: t}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	opt := &call.UpstreamOptions{}
 	r.up = listen(t)
@@ -74,6 +74,7 @@ func newRig(t *testing.T, workers int, secure bool) *rig {
 		r.wg.Go(func() { _ = r.srv.Serve(r.up) }) // until it is closed
 	}
 	r.g = NewGroup(Options{N: workers, NewDriver: NewNetpoll})
+	r.hs = NewHandshakes(r.g)
 	host := &fixedHost{target: call.Target{Network: "tcp", Address: r.up.Addr().String(), Options: opt}}
 	r.chain = NewChain(1, "test", &call.Manager{Director: fixed{host: host}})
 	r.ln = listen(t)
