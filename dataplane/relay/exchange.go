@@ -76,6 +76,7 @@ type Exchange struct {
 	tries     int // attempts begun
 	freeTries int // of them, those after one that was never seen
 	seen      bool
+	retrying  retryLimiter // where a retry is counted; nil: nowhere
 }
 
 // reset makes x ready for the next stream. Memory that its blocks hold stays.
@@ -294,6 +295,7 @@ func (x *Exchange) finish() {
 		c.Wheel.Stop(&x.timer)
 	}
 	x.state = stateFinished
+	x.releaseRetry()
 	x.req.free(c)
 	x.rsp.free(c)
 	x.req.done, x.rsp.done = true, true

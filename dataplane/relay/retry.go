@@ -1,10 +1,9 @@
 package relay
 
 import (
+	"slices"
 	"strconv"
 	"time"
-
-	"slices"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
@@ -15,11 +14,9 @@ import (
 // route retries on one (core-design §7.1, "may hold").
 const holdLimit = 100 * time.Millisecond
 
-// Envoy's defaults of RetryPolicy.retry_back_off.
-const (
-	backOffBase = 25 * time.Millisecond
-	backOffMax  = 10 * backOffBase
-)
+// backOffBase is Envoy's default of RetryPolicy.retry_back_off.base_interval;
+// that of max_interval is ten times the base.
+const backOffBase = 25 * time.Millisecond
 
 // retryUnseen starts another attempt for a request that no upstream has seen,
 // once more for free (RFC 9113 §8.7). False: it may not, or cannot.
@@ -44,7 +41,11 @@ func (x *Exchange) retryReset(on call.RetryOn) bool {
 	if rt.Retry.On&(on|call.Retry5xx|call.RetryGatewayError) == 0 {
 		return false
 	}
-	return x.retryLater(rt.Retry, -1)
+	wait, ok := x.planRetry(rt.Retry, x.call.Tried[len(x.call.Tried)-1], -1)
+	if ok {
+		x.retryAfter(wait)
+	}
+	return ok
 }
 
 // retryResponse retries, by the route's policy, an attempt whose response has
@@ -78,12 +79,16 @@ func (x *Exchange) retryResponse(a *Attempt, b *hpack.Block) bool {
 		}
 		pushback = time.Duration(ms) * time.Millisecond
 	}
-	if !x.mayRetry(p) {
+	// All that may forbid it comes first: without a retry the response is the
+	// client's, and needs its attempt.
+	wait, ok := x.planRetry(p, a.host, pushback)
+	if !ok {
 		return false
 	}
 	x.triedHost(a)
 	x.dropAttempt(0)
-	return x.retryLater(p, pushback)
+	x.retryAfter(wait)
+	return true
 }
 
 // mayRetry reports whether the policy and the replay buffer allow one more.
@@ -91,40 +96,86 @@ func (x *Exchange) mayRetry(p *call.RetryPolicy) bool {
 	return x.tries-x.freeTries <= p.Max && x.sent == sentNothing && x.req.base == 0 && x.req.keep
 }
 
-// retryLater starts the next attempt after a back-off, or after pushback.
-func (x *Exchange) retryLater(p *call.RetryPolicy, pushback time.Duration) bool {
+// retryLimiter is a host whose cluster bounds the retries in progress
+// (CircuitBreakers.Thresholds.max_retries). Each AcquireRetry that returns true
+// is followed by one ReleaseRetry.
+type retryLimiter interface {
+	AcquireRetry() bool
+	ReleaseRetry()
+}
+
+// planRetry decides about one more attempt after the one at host, and returns
+// how long to wait before it: pushback, or a back-off if that is negative. Once
+// it has said yes, retryAfter follows. The retry counts against its cluster
+// until the next decision or the end of the call, as in Envoy.
+func (x *Exchange) planRetry(p *call.RetryPolicy, host call.Host, pushback time.Duration) (wait time.Duration, ok bool) {
+	x.releaseRetry()
 	if !x.mayRetry(p) {
 		if x.tries-x.freeTries > p.Max {
 			x.rec.Flags |= call.UpstreamRetryExceeded
 		}
-		return false
+		return 0, false
 	}
-	wait := pushback
+	wait = pushback
 	if wait < 0 {
-		base, limit := p.BackOffBase, p.BackOffMax
-		if base <= 0 {
-			base = backOffBase
-		}
-		if limit <= 0 {
-			limit = 10 * base
-		}
-		// Fully jittered: uniform in [0, (2^n - 1) * base), as Envoy does.
-		n := min(x.tries-x.freeTries, 20)
-		wait = time.Duration(x.core.Rand.Uint64() % uint64(min(base*(1<<n-1), limit)))
+		wait = x.backOff(p)
 	}
-	if x.deadline != 0 && x.core.Now.Add(wait+time.Millisecond) >= x.deadline || !x.rewind() {
-		return false
+	if x.deadline != 0 && x.core.Now.Add(wait+time.Millisecond) >= x.deadline {
+		return 0, false
 	}
+	if l, ok := host.(retryLimiter); ok {
+		if !l.AcquireRetry() {
+			x.countAt(host, call.UpstreamRqRetryOverflow)
+			return 0, false
+		}
+		x.retrying = l
+	}
+	x.countAt(host, call.UpstreamRqRetry)
+	return wait, true
+}
+
+// backOff is fully jittered: uniform in [0, (2^n - 1) * base) for the n-th
+// retry, as Envoy does.
+func (x *Exchange) backOff(p *call.RetryPolicy) time.Duration {
+	base, limit := p.BackOffBase, p.BackOffMax
+	if base <= 0 {
+		base = backOffBase
+	}
+	if limit <= 0 {
+		limit = 10 * base
+	}
+	n := min(x.tries-x.freeTries, 20)
+	return time.Duration(x.core.Rand.Uint64() % uint64(min(base*(1<<n-1), limit)))
+}
+
+// releaseRetry ends what planRetry began.
+func (x *Exchange) releaseRetry() {
+	if x.retrying != nil {
+		x.retrying.ReleaseRetry()
+		x.retrying = nil
+	}
+}
+
+// countAt counts for the cluster of h.
+func (x *Exchange) countAt(h call.Host, c call.Counter) {
+	if o := h.Target().Options; o != nil {
+		x.core.Counters.Inc(o.Cluster, c)
+	}
+}
+
+// retryAfter starts the next attempt after wait. mayRetry said that the request
+// can be sent from its first byte.
+func (x *Exchange) retryAfter(wait time.Duration) {
+	x.rewind()
 	x.holdUntil = 0
-	x.countRetry()
 	if wait == 0 {
 		x.retryNow()
-		return true
+		return
 	}
+	x.grpcLeft = true
 	x.state = stateBackoff
 	x.backoff = x.core.Now.Add(wait)
 	x.schedule()
-	return true
 }
 
 // retryNow starts the next attempt.
@@ -132,15 +183,6 @@ func (x *Exchange) retryNow() {
 	x.state = stateBackoff
 	x.grpcLeft = true
 	x.try()
-}
-
-func (x *Exchange) countRetry() {
-	if n := len(x.call.Tried); n > 0 {
-		if o := x.call.Tried[n-1].Target().Options; o != nil {
-			x.core.Counters.Inc(o.Cluster, call.UpstreamRqRetry)
-		}
-	}
-	x.grpcLeft = true
 }
 
 // rewind makes the request's first byte the next one to send.

@@ -437,3 +437,76 @@ func TestNoResetAfterTheEnd(t *testing.T) {
 	s.expect(r, "200 grpc 0")
 	s.finish()
 }
+
+// TestRetryTooLate: a response that would be retried, had the call the time for
+// it, goes to the client as it is: trailers-only, with a body, and when only
+// the trailers say what it is.
+func TestRetryTooLate(t *testing.T) {
+	const timeout = 50 * time.Millisecond
+	route := func() *call.Route {
+		return &call.Route{Timeout: timeout, Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, HTTPCodes: []int{503}, Max: 3, BackOffBase: 1}}
+	}
+	late := func(t *testing.T) (*script, *rpc) {
+		s := newScript(t, route(), nil)
+		r := s.call(&rpc{grpc: true, reqLen: 10})
+		s.reply(r, 0, true, trailersOnly(r, "14")...)
+		s.pass(timeout - time.Millisecond/2) // the second attempt waits meanwhile
+		if len(r.served) != 2 {
+			t.Fatalf("%d attempts, want 2", len(r.served))
+		}
+		return s, r
+	}
+	t.Run("trailers only", func(t *testing.T) {
+		s, r := late(t)
+		s.reply(r, 1, true, trailersOnly(r, "14")...)
+		s.expect(r, "200 grpc 14")
+		s.finish()
+	})
+	t.Run("body", func(t *testing.T) {
+		s, r := late(t)
+		p, st := s.server(r, 1)
+		s.respond(p, st, false, ":status", "503", "content-type", "application/grpc", "x-id", strconv.FormatUint(r.id, 10))
+		s.respond(p, st, true, "grpc-status", "14")
+		s.expect(r, "503 grpc 14")
+		s.finish()
+	})
+	t.Run("trailers", func(t *testing.T) {
+		s, r := late(t)
+		p, st := s.server(r, 1)
+		s.respond(p, st, false, headersOf(r)...)
+		s.respond(p, st, true, "grpc-status", "14")
+		s.expect(r, "200 grpc 14")
+		s.finish()
+	})
+}
+
+// TestMaxRetries: a retry counts against its cluster from the decision until
+// the next one or the end of the call; without room there is none.
+func TestMaxRetries(t *testing.T) {
+	s := newScript(t, &call.Route{Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, Max: 3, BackOffBase: 1}}, nil)
+	s.hosts[0].maxRetries = 1
+	first, second := s.call(&rpc{grpc: true}), s.call(&rpc{grpc: true})
+	s.reply(first, 0, true, trailersOnly(first, "14")...)
+	s.pass(time.Millisecond)
+	s.reply(first, 1, true, trailersOnly(first, "14")...) // its own place is free again
+	s.pass(time.Millisecond)
+	s.reply(second, 0, true, trailersOnly(second, "14")...)
+	s.expect(second, "200 grpc 14")
+	s.reply(first, 2, true, trailersOnly(first, "0")...)
+	s.expect(first, "200 grpc 0")
+
+	third := s.call(&rpc{grpc: true})
+	s.reply(third, 0, true, trailersOnly(third, "14")...)
+	s.pass(time.Millisecond)
+	third.cancelAfter = 0
+	s.settleNow()
+	s.expect(third, "cancelled")
+	if n := s.hosts[0].retries; n != 0 {
+		t.Errorf("%d retries are still counted", n)
+	}
+	c := s.wk.core.Counters[2]
+	if c[call.UpstreamRqRetry] != 3 || c[call.UpstreamRqRetryOverflow] != 1 {
+		t.Errorf("upstream_rq_retry = %d, upstream_rq_retry_overflow = %d", c[call.UpstreamRqRetry], c[call.UpstreamRqRetryOverflow])
+	}
+	s.finish()
+}

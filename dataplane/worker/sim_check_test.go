@@ -304,6 +304,11 @@ func (w *world) checkEmpty() {
 	if w.wk.nsocks != 0 || w.wk.downs != 0 || len(w.wk.chains) != 0 {
 		w.fatalf("%d socks, %d downstream, %d chains", w.wk.nsocks, w.wk.downs, len(w.wk.chains))
 	}
+	for _, h := range w.hosts {
+		if h.retries != 0 {
+			w.fatalf("host %s has %d retries", h.target.Address, h.retries)
+		}
+	}
 	for i, l := range w.links {
 		if !l.shut {
 			w.fatalf("link %d was not shut down", i)

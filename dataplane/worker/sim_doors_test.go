@@ -10,7 +10,19 @@ import (
 type simHost struct {
 	target  *call.Target
 	retired bool
+
+	retries, maxRetries int // in progress, and at most; 0: no bound
 }
+
+func (h *simHost) AcquireRetry() bool {
+	if h.maxRetries > 0 && h.retries >= h.maxRetries {
+		return false
+	}
+	h.retries++
+	return true
+}
+
+func (h *simHost) ReleaseRetry() { h.retries-- }
 
 func (h *simHost) Target() *call.Target { return h.target }
 func (h *simHost) Retired() bool        { return h.retired }
