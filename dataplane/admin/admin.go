@@ -62,6 +62,9 @@ func New(o Options) *Handler {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{o: o, mux: http.NewServeMux(), begin: o.Now()}
+	if o.Registry != nil {
+		o.Registry.AddServer(h.begin, func() bool { return h.state() == adminv3.ServerInfo_LIVE })
+	}
 	h.get("/ready", "200 LIVE when the proxy serves, 503 and its state otherwise", h.ready)
 	h.get("/stats", "counters and gauges (usedonly, filter=REGEX, format=json|prometheus)", h.stats)
 	h.get("/stats/prometheus", "counters and gauges for Prometheus", h.prometheus)

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -92,5 +93,28 @@ func TestNames(t *testing.T) {
 			}
 			seen[n] = true
 		}
+	}
+}
+
+// TestServer: the gauges of the process have values that can be true.
+func TestServer(t *testing.T) {
+	r := NewRegistry()
+	live := false
+	r.AddServer(time.Now().Add(-time.Minute), func() bool { return live })
+	read := func() map[string]uint64 {
+		out := map[string]uint64{}
+		for _, s := range r.Collect(nil) {
+			out[s.Name] = s.Value
+		}
+		return out
+	}
+	got := read()
+	if got["server.live"] != 0 || got["server.uptime"] < 60 || got["server.goroutines"] == 0 ||
+		got["server.memory_allocated"] == 0 || got["server.memory_heap_size"] < got["server.memory_allocated"] {
+		t.Errorf("got %v", got)
+	}
+	live = true
+	if read()["server.live"] != 1 {
+		t.Error("server.live does not follow")
 	}
 }
