@@ -142,6 +142,9 @@ func inlineRoutes(u *listenerUnit) (out []*adminv3.RoutesConfigDump_StaticRouteC
 func (m *Manager) dumpRoutes(d *adminv3.RoutesConfigDump) {
 	for _, name := range slices.Sorted(maps.Keys(m.routes)) {
 		rs := m.routes[name]
+		if !rs.used() {
+			continue
+		}
 		c := &adminv3.RoutesConfigDump_DynamicRouteConfig{
 			VersionInfo: rs.version, ErrorState: rs.failure.dump(), ClientStatus: rs.failure.status(adminv3.ClientResourceStatus_REQUESTED),
 		}

@@ -2,7 +2,6 @@ package xdsconfig
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/cluster"
@@ -17,14 +16,12 @@ type endpointState struct {
 	updated time.Time
 	failure *failure
 	// lapsed: for a time nobody was subscribed, so res may be old. It serves
-	// only if no other comes in time.
+	// if no other comes within lapsedWait.
 	lapsed bool
 }
 
 func (es *endpointState) used() bool { return len(es.users) > 0 }
-
-// maxLapsed bounds the assignments kept for clusters that may come back.
-const maxLapsed = 256
+func (es *endpointState) lapse()     { es.lapsed = true }
 
 // applyEndpoints takes in an EDS response. What is missing in it has not
 // changed.
@@ -72,9 +69,7 @@ func (m *Manager) useEndpoints(u *clusterUnit, src EndpointSource) {
 		es = &endpointState{users: map[*clusterUnit]bool{}}
 		m.endpoints[src.Name] = es
 	}
-	if i := slices.Index(m.lapsed, src.Name); i >= 0 {
-		m.lapsed = slices.Delete(m.lapsed, i, i+1)
-	}
+	m.lapsedEndpoints.take(src.Name)
 	es.users[u] = true
 	m.dirty.endpoints = true
 	if es.res != nil && !es.lapsed {
@@ -82,8 +77,8 @@ func (m *Manager) useEndpoints(u *clusterUnit, src EndpointSource) {
 		return
 	}
 	u.waits = fmt.Sprintf("endpoints %q", src.Name)
-	if src.FetchTimeout > 0 {
-		u.timer = m.later(src.FetchTimeout, func() { m.endpointsTimeout(u, es) })
+	if d := fetchWait(src.FetchTimeout, es.lapsed); d > 0 {
+		u.timer = m.later(d, func() { m.endpointsTimeout(u, es) })
 	}
 }
 
@@ -93,12 +88,14 @@ func (m *Manager) endpointsTimeout(u *clusterUnit, es *endpointState) {
 	if u.state.warming != u {
 		return
 	}
-	m.log.Warn("cluster no longer waits", "cluster", u.state.name, "reason", u.waits)
-	m.stats.fetchTimeout.Add(1)
 	if es.res != nil {
+		m.log.Info("cluster takes the endpoints that it had", "cluster", u.state.name, "version", es.version)
+		es.lapsed = false
 		m.setEndpoints(u, es.res.value)
 		return
 	}
+	m.log.Warn("cluster no longer waits", "cluster", u.state.name, "reason", u.waits)
+	m.stats.fetchTimeout.Add(1)
 	m.clusterWarm(u)
 }
 
@@ -116,9 +113,7 @@ func (m *Manager) releaseEndpoints(u *clusterUnit) {
 		delete(m.endpoints, name)
 		return
 	}
-	es.lapsed = true
-	if m.lapsed = append(m.lapsed, name); len(m.lapsed) > maxLapsed {
-		delete(m.endpoints, m.lapsed[0])
-		m.lapsed = slices.Delete(m.lapsed, 0, 1)
+	if old, full := m.lapsedEndpoints.keep(name); full {
+		delete(m.endpoints, old)
 	}
 }

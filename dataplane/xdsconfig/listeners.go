@@ -133,13 +133,7 @@ func (m *Manager) refuseListener(res *resource[*Listener], version string, err e
 func (m *Manager) warmListener(u *listenerUnit) {
 	u.waits = map[string]bool{}
 	for _, src := range u.res.value.Routes {
-		if m.useRoutes(u, src.Name) {
-			continue
-		}
-		u.waits[src.Name] = true
-		if src.FetchTimeout > 0 {
-			u.timers = append(u.timers, m.later(src.FetchTimeout, func() { m.routesTimeout(u, src.Name) }))
-		}
+		m.useRoutes(u, src)
 	}
 	m.discardListener(u.state)
 	u.state.warming = u

@@ -79,12 +79,14 @@ type Manager struct {
 	answered  bool            // the stage's first response came, or its time is over
 	clusters  map[string]*clusterState
 	endpoints map[string]*endpointState
-	lapsed    []string // names of endpoints without users, oldest first
 	listeners map[string]*listenerState
 	routes    map[string]*routeState
 	versions  map[string]string // last applied version by type URL
 	dirty     dirty
 	answers   []answer
+
+	lapsedEndpoints lapsedNames
+	lapsedRoutes    lapsedNames
 
 	// Atomic: read by workers for cluster_header.
 
@@ -125,7 +127,9 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 		cells:    newNames(func(string) *routeCell { return new(routeCell) }),
 		clusters: map[string]*clusterState{}, endpoints: map[string]*endpointState{},
 		listeners: map[string]*listenerState{}, routes: map[string]*routeState{},
-		versions: map[string]string{},
+		versions:        map[string]string{},
+		lapsedEndpoints: lapsedNames{most: maxLapsedEndpoints},
+		lapsedRoutes:    lapsedNames{most: maxLapsedRoutes},
 	}
 	m.ctx, m.cancel = context.WithCancel(ctx)
 	m.existing.Store(&map[string]*cluster.Handle{})
@@ -212,12 +216,19 @@ func (m *Manager) settle() {
 	}
 }
 
-// usedNames returns the names of the states that somebody uses.
-func usedNames[S interface{ used() bool }](states map[string]S) map[string]bool {
+// usedNames returns the names of the states that somebody uses. The others
+// lapse: their subscription ends. What lost its last user and found another
+// before that is as up to date as ever.
+func usedNames[S interface {
+	used() bool
+	lapse()
+}](states map[string]S) map[string]bool {
 	names := make(map[string]bool, len(states))
 	for name, s := range states {
 		if s.used() {
 			names[name] = true
+		} else {
+			s.lapse()
 		}
 	}
 	return names

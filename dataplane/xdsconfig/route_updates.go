@@ -17,16 +17,18 @@ type routeState struct {
 	version string
 	updated time.Time
 	failure *failure
+	lapsed  bool // for a time nobody was subscribed; see endpointState
 }
 
 func (rs *routeState) used() bool { return len(rs.users) > 0 }
+func (rs *routeState) lapse()     { rs.lapsed = true }
 
 // applyRoutes takes in an RDS response. What is missing in it has not changed.
 // A new table is one store: no listener or connection is touched.
 func (m *Manager) applyRoutes(b *batch[*route.Table]) {
 	for _, res := range b.resources {
 		rs := m.routes[res.name]
-		if rs == nil {
+		if rs == nil || !rs.used() {
 			continue // no listener wants it any more
 		}
 		if res.err != nil {
@@ -36,7 +38,7 @@ func (m *Manager) applyRoutes(b *batch[*route.Table]) {
 		}
 		rs.failure = nil
 		rs.version = b.response.Version
-		if rs.res == res {
+		if rs.res == res && !rs.lapsed {
 			continue
 		}
 		if rs.res == nil || rs.res.print != res.print {
@@ -44,16 +46,21 @@ func (m *Manager) applyRoutes(b *batch[*route.Table]) {
 			rs.updated = time.Now()
 			m.log.Info("routes serve", "route", res.name, "version", b.response.Version)
 		}
-		first := rs.res == nil
-		rs.res = res
+		first := rs.res == nil || rs.lapsed
+		rs.res, rs.lapsed = res, false
 		if first {
-			users := slices.SortedFunc(maps.Keys(rs.users), func(a, b *listenerUnit) int { return cmp.Compare(a.state.name, b.state.name) })
-			for _, u := range users {
-				m.routesCame(u, res.name)
-			}
+			m.routesKnown(rs, res.name)
 		}
 	}
 	m.applied(b.response, b.fault())
+}
+
+// routesKnown ends the wait of all users of rs.
+func (m *Manager) routesKnown(rs *routeState, name string) {
+	users := slices.SortedFunc(maps.Keys(rs.users), func(a, b *listenerUnit) int { return cmp.Compare(a.state.name, b.state.name) })
+	for _, u := range users {
+		m.routesCame(u, name)
+	}
 }
 
 func (m *Manager) routesCame(u *listenerUnit, name string) {
@@ -63,9 +70,16 @@ func (m *Manager) routesCame(u *listenerUnit, name string) {
 	}
 }
 
-// routesTimeout ends u's wait: without routes it answers "no route".
+// routesTimeout ends u's wait: with the routes from before or, without any,
+// answering "no route".
 func (m *Manager) routesTimeout(u *listenerUnit, name string) {
 	if u.state.warming != u || !u.waits[name] {
+		return
+	}
+	if rs := m.routes[name]; rs.res != nil {
+		m.log.Info("listener takes the routes that it had", "listener", u.state.name, "route", name, "version", rs.version)
+		rs.lapsed = false
+		m.routesKnown(rs, name)
 		return
 	}
 	m.log.Warn("listener no longer waits", "listener", u.state.name, "reason", "routes "+name)
@@ -73,28 +87,43 @@ func (m *Manager) routesTimeout(u *listenerUnit, name string) {
 	m.routesCame(u, name)
 }
 
-// useRoutes makes u a user of a RouteConfiguration and reports whether it is
-// there.
-func (m *Manager) useRoutes(u *listenerUnit, name string) (there bool) {
-	rs := m.routes[name]
+// useRoutes makes u a user of a RouteConfiguration. If that is known and up to
+// date u need not wait.
+func (m *Manager) useRoutes(u *listenerUnit, src RouteSource) {
+	rs := m.routes[src.Name]
 	if rs == nil {
-		rs = &routeState{cell: m.cells.get(name), users: map[*listenerUnit]bool{}}
-		m.routes[name] = rs
-		m.dirty.routes = true
+		rs = &routeState{cell: m.cells.get(src.Name), users: map[*listenerUnit]bool{}}
+		m.routes[src.Name] = rs
 	}
+	m.lapsedRoutes.take(src.Name)
 	rs.users[u] = true
-	return rs.res != nil
+	m.dirty.routes = true
+	if rs.res != nil && !rs.lapsed {
+		return
+	}
+	u.waits[src.Name] = true
+	if d := fetchWait(src.FetchTimeout, rs.lapsed); d > 0 {
+		u.timers = append(u.timers, m.later(d, func() { m.routesTimeout(u, src.Name) }))
+	}
 }
 
 // releaseRoutes ends u's use of its RouteConfigurations. Connections that
-// drain keep the tables they have.
+// drain keep the tables they have. The last table is kept for a while, should
+// the listener be made again.
 func (m *Manager) releaseRoutes(u *listenerUnit) {
 	for _, src := range u.res.value.Routes {
 		rs := m.routes[src.Name]
 		delete(rs.users, u)
-		if !rs.used() {
+		if rs.used() {
+			continue
+		}
+		m.dirty.routes = true
+		if rs.res == nil {
 			delete(m.routes, src.Name)
-			m.dirty.routes = true
+			continue
+		}
+		if old, full := m.lapsedRoutes.keep(src.Name); full {
+			delete(m.routes, old)
 		}
 	}
 }

@@ -65,6 +65,9 @@ func (m *Manager) Status() Status {
 			s.Listeners = append(s.Listeners, m.listenerStatus(ls))
 		}
 		for name, rs := range m.routes {
+			if !rs.used() {
+				continue
+			}
 			s.Routes = append(s.Routes, rs.status(name))
 		}
 	})
