@@ -113,10 +113,7 @@ func (c *Conn) writeBlock(id uint32, f []hpack.Field, end bool) {
 		flags = flagEndStream
 	}
 	b := c.room(min(frameHeaderLen+256+2*c.lastBlock, chunkMid))
-	p := c.enc.Begin(b[frameHeaderLen:frameHeaderLen])
-	for i := range f {
-		p = c.enc.Append(p, &f[i])
-	}
+	p := c.enc.AppendList(c.enc.Begin(b[frameHeaderLen:frameHeaderLen]), f)
 	c.lastBlock = len(p)
 	if len(p) > len(b)-frameHeaderLen {
 		c.writeLongBlock(id, p, flags)

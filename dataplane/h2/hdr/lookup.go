@@ -169,6 +169,7 @@ var names = [Count]string{
 	XEnvoyIsTimeoutRetry:               "x-envoy-is-timeout-retry",
 	XEnvoyMaxRetries:                   "x-envoy-max-retries",
 	XEnvoyOriginalDstHost:              "x-envoy-original-dst-host",
+	XEnvoyOriginalHost:                 "x-envoy-original-host",
 	XEnvoyOriginalMethod:               "x-envoy-original-method",
 	XEnvoyOriginalPath:                 "x-envoy-original-path",
 	XEnvoyOriginalURL:                  "x-envoy-original-url",

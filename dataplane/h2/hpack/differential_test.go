@@ -65,6 +65,7 @@ func checkScript(t testing.TB, s *script) {
 	var buf bytes.Buffer
 	xenc, xdec := xhpack.NewEncoder(&buf), xhpack.NewDecoder(DefaultTableSize, nil)
 	dec, enc, dec2 := NewDecoder(DefaultTableSize), NewEncoder(), NewDecoder(DefaultTableSize)
+	one := NewEncoder() // does with Append what enc does with AppendList
 	var in, out Block
 	for s.more() {
 		op := s.next()
@@ -77,6 +78,7 @@ func checkScript(t testing.TB, s *script) {
 		for range op >> 2 & 3 { // and on the way out
 			n := scriptSizes[s.next()&15]
 			enc.SetMaxTable(n)
+			one.SetMaxTable(n)
 			dec2.SetMaxTable(n)
 			xdec.SetAllowedMaxDynamicTableSize(n)
 		}
@@ -102,6 +104,9 @@ func checkScript(t testing.TB, s *script) {
 
 		block := relay(enc, &in)
 		checkTable(t, &enc.table)
+		if each := encode(one, in.Fields...); !bytes.Equal(each, block) {
+			t.Fatalf("AppendList made %x, Append %x", block, each)
+		}
 		got, err := xdecode(xdec, block)
 		if err != nil {
 			t.Fatalf("x/net's decoder: %v, block %x", err, block)

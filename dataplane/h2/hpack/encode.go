@@ -58,6 +58,36 @@ func (e *Encoder) Begin(dst []byte) []byte {
 	return appendInt(dst, 0x20, 0x1f, e.want)
 }
 
+// AppendList appends the encoding of fields in their order, as Append does, but
+// without a call for those that are in a table already.
+func (e *Encoder) AppendList(dst []byte, list []Field) []byte {
+	for i := range list {
+		f := &list[i]
+		if f.flag&(flagRepeats|flagNever) != flagRepeats || f.hash == 0 {
+			dst = e.Append(dst, f)
+			continue
+		}
+		if f.static != 0 {
+			if s := &staticTable[f.static]; s.ID == f.ID && s.Value == f.Value {
+				dst = append(dst, 0x80|f.static)
+				continue
+			}
+		}
+		t := &e.table
+		if len(e.values) > 0 && len(t.ring) > 0 {
+			number := e.values[f.hash&uint32(len(e.values)-1)]
+			if age := t.inserted - number; age < uint32(t.n) && age < 0x7f-staticLen-1 {
+				if x := &t.ring[(number-1)&uint32(len(t.ring)-1)]; x.hash == f.hash && same(x, f) {
+					dst = append(dst, 0x80|byte(staticLen+1+age))
+					continue
+				}
+			}
+		}
+		dst = e.Append(dst, f)
+	}
+	return dst
+}
+
 // Append appends the encoding of one field to dst. It keeps no string of f.
 func (e *Encoder) Append(dst []byte, f *Field) []byte {
 	if f.nameHash == 0 {

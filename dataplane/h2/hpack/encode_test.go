@@ -238,3 +238,24 @@ func TestNewFieldKnowsNames(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// TestEncodeManyEntries: indices of one octet end at 126, in the middle of a
+// full table.
+func TestEncodeManyEntries(t *testing.T) {
+	e, d := NewEncoder(), NewDecoder(DefaultTableSize)
+	var list []Field
+	for i := range 100 {
+		list = append(list, NewField("n", fmt.Sprintf("v%02d", i)))
+	}
+	for round := range 2 {
+		var b Block
+		if err := d.Decode(e.AppendList(e.Begin(nil), list), &b, Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range list {
+			if f := b.Fields[i]; f.Name != "n" || f.Value != list[i].Value {
+				t.Fatalf("round %d, field %d: %s=%s", round, i, f.Name, f.Value)
+			}
+		}
+	}
+}

@@ -52,7 +52,7 @@ func encode(e *Encoder, fs ...Field) []byte {
 }
 
 // relay makes a block of the fields of b.
-func relay(e *Encoder, b *Block) []byte { return encode(e, b.Fields...) }
+func relay(e *Encoder, b *Block) []byte { return e.AppendList(e.Begin(nil), b.Fields) }
 
 // xencode makes a block with x/net's encoder, whose output goes to buf.
 func xencode(t testing.TB, e *xhpack.Encoder, buf *bytes.Buffer, fs []pair) []byte {
