@@ -1,0 +1,39 @@
+package attack
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+var (
+	attackTime = flag.Duration("attack.time", 1200*time.Millisecond, "how long each attack lasts")
+	baseline   = flag.Bool("attack.baseline", false, "run each attack against the dummy listener too, not only when the latency asks for it")
+)
+
+// program is where TestMain built the proxy.
+var program string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "sluice-attack-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "dataplane")
+	cmd := exec.Command("go", "build", "-o", program, "../../cmd/dataplane")
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "building the proxy:", err)
+		return 1
+	}
+	return m.Run()
+}

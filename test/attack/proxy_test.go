@@ -1,0 +1,243 @@
+package attack
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/sluice-proxy/sluice/test/echo"
+	"github.com/sluice-proxy/sluice/test/proc"
+)
+
+// proxy is the binary under attack. One listener has two routes: /bad/ to the
+// cluster bad, everything else to good. Circuit breakers are open wide, so that
+// it is the core's limits that hold.
+type proxy struct {
+	*proc.Process
+	addr, admin string
+	http        http.Client
+}
+
+const bootstrapYAML = `
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}
+static_resources:
+  listeners:
+  - name: in
+    address: {socket_address: {address: 127.0.0.1, port_value: %d}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          codec_type: HTTP2
+          request_headers_timeout: %gs
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+          route_config:
+            name: r
+            virtual_hosts:
+            - name: v
+              domains: ["*"]
+              routes:
+              - {match: {prefix: /bad/}, route: {cluster: bad}}
+              - {match: {prefix: /}, route: {cluster: good, timeout: 0s}}
+  clusters:
+  - &cluster
+    name: good
+    type: STATIC
+    connect_timeout: 1s
+    circuit_breakers: {thresholds: [{max_requests: 1000000, max_pending_requests: 1000000}]}
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
+    load_assignment:
+      cluster_name: good
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]
+  - <<: *cluster
+    name: bad
+    load_assignment:
+      cluster_name: bad
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]
+`
+
+// headerTimeout is configured so that a test can wait for it.
+const headerTimeout = 500 * time.Millisecond
+
+// startProxy runs the proxy in front of the ports of two backends until the
+// test ends, and waits until it serves.
+func startProxy(t *testing.T, good, bad int) *proxy {
+	t.Helper()
+	port, admin := freePort(t), freePort(t)
+	file := filepath.Join(t.TempDir(), "bootstrap.yaml")
+	text := fmt.Sprintf(bootstrapYAML, admin, port, headerTimeout.Seconds(), good, bad)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ps, err := proc.Start("dataplane", program, "-c", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{Process: ps, addr: loopback(port), admin: loopback(admin), http: http.Client{Timeout: 5 * time.Second}}
+	t.Cleanup(func() {
+		p.http.CloseIdleConnections()
+		p.Kill()
+		if t.Failed() {
+			t.Log(p.Report())
+		}
+	})
+	eventually(t, 10*time.Second, "the proxy is ready", func() error {
+		select {
+		case <-p.Done():
+			t.Fatalf("the proxy ended: %s", p.Exit())
+		default:
+		}
+		_, err := p.get("/ready")
+		return err
+	})
+	return p
+}
+
+// get asks the admin interface.
+func (p *proxy) get(path string) (string, error) {
+	resp, err := p.http.Get("http://" + p.admin + path)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", path, resp.Status, b)
+	}
+	return string(b), err
+}
+
+// stats returns all stats.
+func (p *proxy) stats(t *testing.T) map[string]float64 {
+	t.Helper()
+	body, err := p.get("/stats?format=json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in struct {
+		Stats []struct {
+			Name  string
+			Value float64
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &in); err != nil {
+		t.Fatalf("/stats: %v: %s", err, body)
+	}
+	out := make(map[string]float64, len(in.Stats))
+	for _, s := range in.Stats {
+		out[s.Name] = s.Value
+	}
+	return out
+}
+
+// heap returns the heap in use after two collections, in bytes.
+func (p *proxy) heap(t *testing.T) int {
+	t.Helper()
+	for range 2 {
+		if _, err := p.get("/heap_dump"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body, err := p.get("/memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m struct {
+		Allocated int64 `json:",string"`
+	}
+	if err := json.Unmarshal([]byte(body), &m); err != nil {
+		t.Fatalf("/memory: %v: %s", err, body)
+	}
+	return int(m.Allocated)
+}
+
+// rss returns the resident memory of the process in bytes, 0 where the system
+// does not tell.
+func (p *proxy) rss() int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), "VmRSS:")
+	kb, err := strconv.Atoi(strings.Fields(rest + " 0")[0])
+	if err != nil {
+		return 0
+	}
+	return kb << 10
+}
+
+// bigAnswer is the size of what any method but Echo's is answered with.
+const bigAnswer = 64 << 10
+
+// hang is a method of the good backend that reads nothing and never answers.
+const hang = "/attack.Hang/Hang"
+
+// startGood runs the backend that is attacked through the proxy: Echo, hang,
+// and for every other method one message of bigAnswer bytes.
+func startGood(t *testing.T) (port int) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	big := func(_ any, ss grpc.ServerStream) error {
+		if m, _ := grpc.MethodFromServerStream(ss); m == hang {
+			<-ss.Context().Done()
+			return ss.Context().Err()
+		}
+		if err := ss.RecvMsg(&echo.SayRequest{}); err != nil {
+			return err
+		}
+		return ss.SendMsg(&echo.SayResponse{Payload: make([]byte, bigAnswer)})
+	}
+	_, stop := echo.Start(ln, &echo.Server{Instance: "good"}, grpc.UnknownServiceHandler(big))
+	t.Cleanup(stop)
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// freePort reserves nothing: it returns a loopback port that was free a moment
+// ago.
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// eventually polls check until it succeeds.
+func eventually(t *testing.T, limit time.Duration, what string, check func() error) {
+	t.Helper()
+	end := time.Now().Add(limit)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v: %v", what, limit, err)
+		}
+		time.Sleep(20 * time.Millisecond) // another process
+	}
+}

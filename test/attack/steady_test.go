@@ -1,0 +1,106 @@
+package attack
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sluice-proxy/sluice/test/echo"
+)
+
+// The well-behaved clients: several connections, so that every worker has some.
+const (
+	steadyConns = 4
+	steadyEvery = 20 * time.Millisecond // on each connection
+	steadyLimit = 5 * time.Second       // for one call
+)
+
+// steady makes unary calls at a fixed rate, each in its own time.
+type steady struct {
+	ccs  []*grpc.ClientConn
+	stop chan struct{}
+	wg   sync.WaitGroup
+
+	mu       sync.Mutex // guards all below
+	times    []time.Duration
+	failures []string
+}
+
+// connectSteady connects the clients and makes one call on each.
+func connectSteady(t *testing.T, addr string) *steady {
+	t.Helper()
+	s := &steady{}
+	for range steadyConns {
+		cc, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cc.Close() })
+		s.ccs = append(s.ccs, cc)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		_, err = echo.NewEchoClient(cc).Say(ctx, &echo.SayRequest{}, grpc.WaitForReady(true))
+		cancel()
+		if err != nil {
+			t.Fatalf("the proxy does not serve: %v", err)
+		}
+	}
+	return s
+}
+
+// start begins to call.
+func (s *steady) start() {
+	s.times, s.failures = nil, nil
+	s.stop = make(chan struct{})
+	for _, cc := range s.ccs {
+		s.wg.Add(1)
+		go s.run(echo.NewEchoClient(cc))
+	}
+}
+
+func (s *steady) run(cl echo.EchoClient) {
+	defer s.wg.Done()
+	tick := time.NewTicker(steadyEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+			s.wg.Add(1)
+			go s.call(cl)
+		}
+	}
+}
+
+func (s *steady) call(cl echo.EchoClient) {
+	defer s.wg.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), steadyLimit)
+	defer cancel()
+	begin := time.Now()
+	_, err := cl.Say(ctx, &echo.SayRequest{Text: "hello"})
+	d := time.Since(begin)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.times = append(s.times, d)
+	if err != nil {
+		s.failures = append(s.failures, fmt.Sprintf("after %v: %v", d.Round(time.Millisecond), err))
+	}
+}
+
+// end stops calling, waits for the calls in progress and returns the 99th
+// percentile.
+func (s *steady) end() (p99 time.Duration) {
+	close(s.stop)
+	s.wg.Wait()
+	if len(s.times) == 0 {
+		return 0
+	}
+	slices.Sort(s.times)
+	return s.times[len(s.times)*99/100]
+}
