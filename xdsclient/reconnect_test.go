@@ -203,5 +203,14 @@ func TestWaitingRefusal(t *testing.T) {
 		h.requests("EDS a,b version=2 nonce=n4")
 		time.Sleep(time.Minute)
 		h.requests()
+
+		// A change that comes before the verdict does not wait for it either.
+		refuse("n5")
+		h.requests("EDS a,b version=2 nonce=n5 error=bad")
+		r := h.respond(EndpointType, "1", "n6")
+		h.client.Subscribe(EndpointType, names("a", "b", "c"))
+		h.requests()
+		r.Done(errors.New("bad"))
+		h.requests("EDS a,b,c version=2 nonce=n6 error=bad")
 	})
 }

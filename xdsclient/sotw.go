@@ -65,6 +65,7 @@ type typeState struct {
 	// Of the current stream.
 
 	asked    bool      // a request was sent
+	changed  bool      // want is not what the last request said
 	explicit bool      // a request named something: an empty list is no wildcard any more
 	nonce    string    // of the newest response; empty before the first
 	newest   uint64    // seq of the newest response
@@ -117,7 +118,7 @@ func (s *sotw) subscribe(typeURL string, sub Subscription, now time.Time) {
 	} else if t.want.Wildcard == sub.Wildcard && slices.Equal(t.want.Names, sub.Names) {
 		return
 	}
-	t.want = sub
+	t.want, t.changed = sub, true
 	// A waiting refusal goes along with the names now: the server has something
 	// new to act on.
 	if at := now.Add(coalesce); t.due.IsZero() || t.due.After(at) {
@@ -193,7 +194,7 @@ func (s *sotw) request(t *typeState, names []string) *discoveryv3.DiscoveryReque
 		req.ErrorDetail = &rpcstatus.Status{Code: codeInternal, Message: t.refused}
 		t.refused = ""
 	}
-	t.asked = true
+	t.asked, t.changed = true, false
 	t.explicit = t.explicit || len(names) > 0
 	return req
 }
@@ -290,6 +291,9 @@ func (s *sotw) answered(r *Response, err error, now time.Time) {
 		return // out of date: nothing to tell the server
 	}
 	t.inFlight = false
+	if t.changed {
+		wait = 0 // the server has something new to act on
+	}
 	t.due = now.Add(wait)
 	if err != nil {
 		t.refused = t.st.RejectReason
