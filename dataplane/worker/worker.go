@@ -56,6 +56,7 @@ type Worker struct {
 	downH2  h2.Counters
 	upH2    map[call.Scope]*h2.Counters // by cluster; they stay, as the cluster's other counters do
 	holds   HoldTimes
+	long    longHolds
 	evictAt clock.Nanos // not before, the next search for a victim
 
 	// Used by the driver's adaptive yield (core-design §5.3).
@@ -125,15 +126,22 @@ func (w *Worker) end() {
 }
 
 func (w *Worker) unlock() {
-	held := w.driver.Now().Sub(w.since)
+	now := w.driver.Now()
+	held := now.Sub(w.since)
 	w.holds.add(held)
+	if held <= longHold {
+		w.mu.Unlock()
+		return
+	}
 	who := ""
-	if held > longHold && w.last != nil {
+	if w.last != nil {
 		who = w.last.owner.name()
 	}
+	report, ok := w.long.note(now, held, who)
 	w.mu.Unlock()
-	if held > longHold {
-		w.g.opt.Logger.Warn("a worker's lock was held long", "worker", w.index, "duration", held, "connection", who)
+	if ok {
+		w.g.opt.Logger.Warn("a worker's lock was held long", "worker", w.index,
+			"duration", report.worst, "connection", report.who, "times", report.times)
 	}
 }
 
@@ -247,22 +255,6 @@ func (w *Worker) evict() {
 		w.downH2.HeldOverflow++
 		x.Evict()
 	}
-}
-
-// HoldTimes is the histogram of how long a worker's lock was held: bucket i
-// counts holds of less than 2^i microseconds and not less than half of that.
-type HoldTimes [24]uint64
-
-// longHold is logged.
-const longHold = 10 * time.Millisecond
-
-func (h *HoldTimes) add(d time.Duration) {
-	us, i := uint64(max(d, 0)/time.Microsecond), 0
-	for us > 0 && i < len(h)-1 {
-		us >>= 1
-		i++
-	}
-	h[i]++
 }
 
 func (w *Worker) readCounters(f func([][]uint64)) {

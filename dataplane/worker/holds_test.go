@@ -1,0 +1,36 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-proxy/sluice/dataplane/clock"
+)
+
+// TestLongHolds: the first long hold is told at once, the others of the same
+// second together, with the worst of them.
+func TestLongHolds(t *testing.T) {
+	var l longHolds
+	var got []longHolds
+	note := func(at, held time.Duration, who string) {
+		if r, ok := l.note(clock.Nanos(1).Add(at), held, who); ok {
+			r.after = 0
+			got = append(got, r)
+		}
+	}
+	note(0, 20*time.Millisecond, "a")
+	note(100*time.Millisecond, 15*time.Millisecond, "b")
+	note(999*time.Millisecond, 30*time.Millisecond, "c")
+	note(1000*time.Millisecond, 12*time.Millisecond, "d")
+	note(5*time.Second, 11*time.Millisecond, "e")
+	want := []longHolds{
+		{times: 1, worst: 20 * time.Millisecond, who: "a"},
+		{times: 3, worst: 30 * time.Millisecond, who: "c"},
+		{times: 1, worst: 11 * time.Millisecond, who: "e"},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(longHolds{})); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
