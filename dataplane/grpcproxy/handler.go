@@ -42,6 +42,7 @@ func RegisterStreamHandlers(server grpc.ServiceRegistrar, serviceName string, me
 // handler relays the calls of one director.
 type handler struct {
 	director StreamDirector
+	pumps    *pumps // nil: a goroutine is started for each call
 	options
 }
 
@@ -59,6 +60,11 @@ func (h *handler) handle(_ any, ss grpc.ServerStream) error {
 	if !ok {
 		return status.Error(codes.Internal, "grpcproxy: the stream has no method")
 	}
+	return h.direct(ss, method)
+}
+
+// direct asks the director about ss and relays it.
+func (h *handler) direct(ss grpc.ServerStream, method string) error {
 	mode, backends, err := h.director(ss.Context(), method)
 	if err != nil {
 		return statusOf(err)
@@ -71,7 +77,7 @@ func (h *handler) handle(_ any, ss grpc.ServerStream) error {
 		if len(backends) != 1 {
 			return status.Errorf(codes.Internal, "grpcproxy: one-to-one relay to %d backends", len(backends))
 		}
-		return relay(ss, method, backends[0], nil)
+		return relay(ss, method, backends[0], nil, h.pumps)
 	case One2Many, Replicated:
 		if len(backends) == 0 {
 			return status.Error(codes.Unavailable, "grpcproxy: no backends")

@@ -14,16 +14,17 @@ import (
 //
 // The handler's own goroutine carries the response; one more carries the
 // request, and ends at the latest when the server ends ss after relay has
-// returned.
-func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame) error {
+// returned. p, if not nil, provides it.
+func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pumps) error {
 	ctx, cancel := context.WithCancel(ss.Context())
 	defer cancel()
 	cs, err := open(ctx, ss, method, b)
 	if err != nil {
+		freeAll(first)
 		return handled(b, err)
 	}
 	up := &upward{ss: ss, cs: cs, cancel: cancel, first: first}
-	go up.run()
+	p.run(up)
 	own, err := download(ss, cs)
 	switch {
 	case own: // the client has gone, or cannot be written to

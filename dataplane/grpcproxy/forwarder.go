@@ -1,0 +1,90 @@
+package grpcproxy
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// Forwarder relays calls to backends by address, over a ConnectionCache. Safe
+// for concurrent use.
+type Forwarder struct {
+	cache *ConnectionCache
+	pumps *pumps // nil: a goroutine is started for each call
+}
+
+// NewForwarder returns a Forwarder with a cache of its own; the arguments are
+// those of NewConnectionCache.
+func NewForwarder(ka *keepalive.ClientParameters, creds credentials.TransportCredentials, dialOpts []grpc.DialOption) *Forwarder {
+	return &Forwarder{cache: NewConnectionCache(ka, creds, dialOpts)}
+}
+
+// Cache returns the Forwarder's connections.
+func (f *Forwarder) Cache() *ConnectionCache { return f.cache }
+
+// Forward relays serverStream to the backend of an address and returns the
+// call's status. md goes to the backend together with the incoming metadata of
+// ctx. firstFrame is the first message if it was received already, else nil;
+// Forward frees it.
+func (f *Forwarder) Forward(ctx context.Context, fullMethodName string, serverStream grpc.ServerStream, backend string, md metadata.MD, firstFrame *Frame) error {
+	out, _ := metadata.FromIncomingContext(ctx)
+	if len(md) > 0 {
+		out = metadata.Join(out, md)
+	}
+	stripHop(out)
+	return f.forward(ctx, serverStream, fullMethodName, backend, out, firstFrame)
+}
+
+// forward is Forward with all of the outgoing metadata.
+func (f *Forwarder) forward(ctx context.Context, ss grpc.ServerStream, method, backend string, md metadata.MD, first *Frame) error {
+	cc, err := f.cache.acquire(backend)
+	if err != nil {
+		if first != nil {
+			first.Free()
+		}
+		return status.Errorf(codes.Unavailable, "grpcproxy: backend %s: %v", backend, err)
+	}
+	defer cc.release()
+	if ctx != ss.Context() {
+		ss = &streamWithContext{ServerStream: ss, ctx: ctx}
+	}
+	to := &target{name: backend, conn: cc.ClientConn, md: md}
+	var frames []*Frame
+	if first != nil {
+		frames = []*Frame{first}
+	}
+	return relay(ss, method, to, frames, f.pumps)
+}
+
+// Close closes all connections; calls on them fail.
+func (f *Forwarder) Close() { f.cache.Close() }
+
+// target is the backend of one call.
+type target struct {
+	SingleBackend
+	name string
+	conn *grpc.ClientConn
+	md   metadata.MD
+}
+
+// String implements Backend.
+func (t *target) String() string { return t.name }
+
+// GetConnection implements Backend.
+func (t *target) GetConnection(ctx context.Context, _ string) (context.Context, *grpc.ClientConn, error) {
+	return metadata.NewOutgoingContext(ctx, t.md), t.conn, nil
+}
+
+// streamWithContext is a stream whose context somebody has added to.
+type streamWithContext struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s *streamWithContext) Context() context.Context { return s.ctx }

@@ -1,0 +1,224 @@
+package grpcproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+)
+
+// Config configures a Server. Either DefaultBackend or Director must be set.
+type Config struct {
+	// DefaultBackend is the address of the calls that no middleware sends
+	// elsewhere.
+	DefaultBackend string
+	// Director decides about calls that no middleware has set a backend for.
+	// The backends of DefaultBackend and of middlewares are connected to by
+	// the server, those of the Director by itself.
+	Director StreamDirector
+	// Options are for what the Director decides.
+	Options []Option
+
+	KeepaliveParams       *keepalive.ClientParameters      // of connections to backends; nil: grpc-go's defaults
+	BackendTransportCreds credentials.TransportCredentials // nil: plaintext
+	BackendDialOptions    []grpc.DialOption                // after the server's own
+	ServerOptions         []grpc.ServerOption              // after the server's own
+	Hooks                 *Hooks                           // nil: none
+
+	// MaxRecvMsgSize and MaxSendMsgSize bound messages on both sides, in
+	// bytes; 0: no limit here. A server on a public address should have one.
+	MaxRecvMsgSize, MaxSendMsgSize int
+	// BackendIdleTimeout closes connections to backends that were not used
+	// for so long; 0: they are kept.
+	BackendIdleTimeout time.Duration
+
+	// HeapReserve is memory that the server asks for and never touches, in
+	// bytes: to the garbage collector it is live, so that it works less often,
+	// as with a larger GOGC for small heaps only. It costs address space, and
+	// at most as much memory in garbage. 0: 16 MiB; negative: none.
+	HeapReserve int
+}
+
+// Hooks are called at certain points of a call. All may be nil.
+type Hooks struct {
+	// OnFirstFrameError is called when a middleware looks at the first message
+	// and it cannot be read; that there is none is no such error. What it
+	// returns, if not nil, takes the error's place for the middlewares and
+	// interceptors. The client has been told the original by then.
+	OnFirstFrameError func(req *RequestInfo, err error) error
+}
+
+// Server is a proxy with a listener: a grpc.Server that relays whatever is not
+// registered with it. Its methods are safe for concurrent use.
+type Server struct {
+	// Set at creation.
+
+	config    Config
+	server    *grpc.Server
+	forwarder *Forwarder
+	directed  *handler // nil without a Director
+	reserve   []byte   // never touched
+	stopped   chan struct{}
+	stop      sync.Once
+
+	mu    sync.Mutex                   // held to change chain
+	chain atomic.Pointer[[]Middleware] // replaced, never changed
+}
+
+const defaultReserve = 16 << 20
+
+// NewServer returns a server that does not listen yet. It must be stopped.
+func NewServer(c *Config) (*Server, error) {
+	if c == nil || c.DefaultBackend == "" && c.Director == nil {
+		return nil, errors.New("grpcproxy: neither DefaultBackend nor Director is set")
+	}
+	s := &Server{config: *c, stopped: make(chan struct{})}
+	s.chain.Store(new([]Middleware))
+	reserve := c.HeapReserve
+	if reserve == 0 {
+		reserve = defaultReserve
+	}
+	s.reserve = make([]byte, max(reserve, 0))
+
+	recv, send := limit(c.MaxRecvMsgSize), limit(c.MaxSendMsgSize)
+	dial := []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(recv), grpc.MaxCallSendMsgSize(send))}
+	s.forwarder = NewForwarder(c.KeepaliveParams, c.BackendTransportCreds, append(dial, c.BackendDialOptions...))
+	s.forwarder.cache.WithEviction(c.BackendIdleTimeout)
+	s.forwarder.pumps = newPumps(residents())
+	if c.Director != nil {
+		s.directed = newHandler(c.Director, "", c.Options)
+		s.directed.pumps = s.forwarder.pumps
+	}
+	opts := append(ServerOptions(), grpc.MaxRecvMsgSize(recv), grpc.MaxSendMsgSize(send),
+		grpc.UnknownServiceHandler(s.TransparentHandler()))
+	s.server = grpc.NewServer(append(opts, c.ServerOptions...)...)
+	return s, nil
+}
+
+func limit(n int) int {
+	if n <= 0 {
+		return maxMessage
+	}
+	return n
+}
+
+// Use adds a middleware behind those that are there. Calls that have begun are
+// not affected.
+func (s *Server) Use(m Middleware) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	chain := append(slices.Clone(*s.chain.Load()), m)
+	s.chain.Store(&chain)
+}
+
+// GetGRPCServer returns the grpc.Server, to register services with that are
+// answered here: health, reflection, one's own.
+func (s *Server) GetGRPCServer() *grpc.Server { return s.server }
+
+// Start listens on a TCP address and serves until Stop, or until ctx is done;
+// then it stops as Stop does.
+func (s *Server) Start(ctx context.Context, addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("grpcproxy: listen: %w", err)
+	}
+	return s.Serve(ctx, ln)
+}
+
+// Serve is Start with a listener, which it closes.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	undo := context.AfterFunc(ctx, s.Stop)
+	err := s.server.Serve(ln)
+	if undo() {
+		return err
+	}
+	<-s.stopped // ctx is done: its Stop is at work
+	return err
+}
+
+// Stop lets the calls in progress end, and then closes all connections. Calling
+// it again waits for the same.
+func (s *Server) Stop() {
+	s.stop.Do(func() {
+		s.server.GracefulStop()
+		s.finish()
+	})
+}
+
+// Close ends the calls in progress with the connections.
+func (s *Server) Close() {
+	s.server.Stop() // also hurries a Stop at work
+	s.stop.Do(s.finish)
+}
+
+// finish lets go of everything once the grpc.Server has stopped.
+func (s *Server) finish() {
+	s.forwarder.Close()
+	s.forwarder.pumps.close()
+	close(s.stopped)
+}
+
+// TransparentHandler returns the handler of the calls that are relayed, for
+// use with another grpc.Server. It works until Stop.
+func (s *Server) TransparentHandler() grpc.StreamHandler { return s.handle }
+
+// handle is a grpc.StreamHandler.
+func (s *Server) handle(_ any, ss grpc.ServerStream) error {
+	method, ok := grpc.MethodFromServerStream(ss)
+	if !ok {
+		return status.Error(codes.Internal, "grpcproxy: the stream has no method")
+	}
+	c := newContext(ss, method, *s.chain.Load(), s.config.Hooks)
+	defer c.recycle()
+	c.Next()
+	if c.IsAborted() {
+		return c.answer()
+	}
+	if c.firstErr != nil && !errors.Is(c.firstErr, io.EOF) {
+		return c.firstErr
+	}
+	if c.Backend == "" && s.directed != nil {
+		if c.peeked || c.ctx != ss.Context() {
+			ss = &peekedStream{streamWithContext: streamWithContext{ServerStream: ss, ctx: c.ctx}, first: c.takeFirst(), ended: c.firstErr}
+		}
+		return s.directed.direct(ss, method)
+	}
+	backend := c.Backend
+	if backend == "" {
+		backend = s.config.DefaultBackend
+	}
+	return s.forwarder.forward(c.ctx, ss, method, backend, c.Metadata, c.takeFirst())
+}
+
+// peekedStream is a stream whose first message was received before.
+type peekedStream struct {
+	streamWithContext
+	first *Frame
+	ended error // what RecvMsg said instead of a first message
+}
+
+// RecvMsg implements grpc.ServerStream, for frames.
+func (s *peekedStream) RecvMsg(m any) error {
+	if s.ended != nil {
+		return s.ended
+	}
+	f, ok := m.(*Frame)
+	if s.first == nil || !ok {
+		return s.ServerStream.RecvMsg(m)
+	}
+	f.Free()
+	f.data, s.first.data = s.first.data, nil
+	s.first = nil
+	return nil
+}

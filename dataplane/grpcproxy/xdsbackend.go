@@ -1,0 +1,206 @@
+package grpcproxy
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/clock"
+)
+
+// xdsBackend is where the routes send one call.
+type xdsBackend struct {
+	*xdsCall
+	director *XDSDirector
+	manager  *call.Manager
+	decision call.Decision
+
+	// Set by Connect.
+
+	host    call.Host
+	conn    *hostConn
+	started clock.Nanos
+	cancel  context.CancelCauseFunc
+	stop    context.CancelFunc // of the limit, if there is one
+	opened  bool
+
+	timeout atomic.Pointer[time.Timer] // the route's, from the end of the request
+	ended   atomic.Bool
+}
+
+var errRouteTimeout = errors.New("the route's time is over")
+
+// String implements Backend.
+func (b *xdsBackend) String() string {
+	if b.host == nil {
+		return "cluster"
+	}
+	return b.host.Target().Address
+}
+
+// GetConnection implements Backend. It is not used: see Connect.
+func (b *xdsBackend) GetConnection(context.Context, string) (context.Context, *grpc.ClientConn, error) {
+	return nil, nil, errors.ErrUnsupported
+}
+
+// AppendInfo implements Backend.
+func (b *xdsBackend) AppendInfo(_ bool, resp []byte) ([]byte, error) { return resp, nil }
+
+// BuildError implements Backend.
+func (b *xdsBackend) BuildError(bool, error) ([]byte, error) { return nil, nil }
+
+// Connect implements Connector.
+func (b *xdsBackend) Connect(ctx context.Context, _ string) (context.Context, grpc.ClientConnInterface, error) {
+	b.call.Draw = rand.Uint64()
+	host, err := b.decision.Backends.Pick(&b.call, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	b.host, b.started = host, b.now()
+	if b.conn, err = b.director.hosts.acquire(host); err != nil {
+		err = status.Errorf(codes.Unavailable, "grpcproxy: host %s: %v", b, err)
+		b.done(err)
+		return nil, nil, err
+	}
+	md := b.md.Copy()
+	stripHop(md)
+	if rt := b.decision.Route; rt != nil {
+		b.apply(md, rt.RequestOps, nil)
+	}
+	out := metadata.NewOutgoingContext(ctx, md)
+	out, b.cancel = context.WithCancelCause(out)
+	if limit := b.limit(ctx); limit > 0 {
+		out, b.stop = context.WithTimeout(out, limit)
+	}
+	return out, &xdsChannel{ClientConnInterface: b.conn, backend: b}, nil
+}
+
+// limit is the longest that the call may take from now on, whatever it does.
+func (b *xdsBackend) limit(ctx context.Context) time.Duration {
+	limit := b.manager.MaxStreamDuration
+	rt := b.decision.Route
+	if rt == nil {
+		return limit
+	}
+	if rt.MaxStreamDuration != 0 {
+		limit = rt.MaxStreamDuration
+	}
+	if _, ok := ctx.Deadline(); ok && rt.UseGRPCTimeout && rt.GRPCTimeoutMax > 0 && (limit <= 0 || rt.GRPCTimeoutMax < limit) {
+		limit = rt.GRPCTimeoutMax
+	}
+	return limit
+}
+
+// requestEnded starts the route's timeout.
+func (b *xdsBackend) requestEnded(ctx context.Context) {
+	rt := b.decision.Route
+	if rt == nil || rt.Timeout <= 0 {
+		return
+	}
+	if _, ok := ctx.Deadline(); ok && rt.UseGRPCTimeout {
+		return // the client's holds instead
+	}
+	t := time.AfterFunc(rt.Timeout, func() { b.cancel(errRouteTimeout) })
+	b.timeout.Store(t)
+	if b.ended.Load() {
+		t.Stop()
+	}
+}
+
+func (b *xdsBackend) now() clock.Nanos { return clock.Nanos(time.Since(b.director.start)) + 1 }
+
+// End implements Ender.
+func (b *xdsBackend) End(_ context.Context, err error) {
+	b.done(err)
+	if t := b.timeout.Load(); t != nil {
+		t.Stop()
+	}
+	if b.stop != nil {
+		b.stop()
+	}
+	b.cancel(nil)
+	b.conn.release()
+}
+
+// done tells the backend set how the attempt went, once.
+func (b *xdsBackend) done(err error) {
+	if b.ended.Swap(true) {
+		return
+	}
+	o := &call.Outcome{
+		Host: b.host, Code: call.Code(status.Code(err)), HasCode: true, HTTP: 200,
+		MaybeSeen: b.opened, Connected: b.opened, Start: b.started, End: b.now(),
+	}
+	if !b.opened {
+		o.HTTP, o.Side, o.Flags = 0, call.SideUpstream, call.UpstreamConnFailure
+	}
+	b.decision.Backends.Done(b.host, o)
+}
+
+// xdsChannel makes one call to a host as the route says.
+type xdsChannel struct {
+	grpc.ClientConnInterface
+	backend *xdsBackend
+}
+
+// NewStream implements grpc.ClientConnInterface.
+func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	b := c.backend
+	authority := b.call.Host
+	if rt := b.decision.Route; rt != nil && rt.Rewrite != nil {
+		if rt.Rewrite.Path != nil {
+			method = rt.Rewrite.Path(&b.call)
+		}
+		if rt.Rewrite.Host != nil {
+			authority = rt.Rewrite.Host(&b.call, b.host)
+		}
+	}
+	if authority != "" {
+		opts = append(opts[:len(opts):len(opts)], grpc.CallAuthority(authority))
+	}
+	cs, err := c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
+	if err != nil {
+		return nil, err
+	}
+	b.opened = true
+	return &xdsStream{ClientStream: cs, ctx: ctx, backend: b}, nil
+}
+
+// xdsStream is a call to a host.
+type xdsStream struct {
+	grpc.ClientStream
+	ctx     context.Context //nolint:containedctx // its cause says why the call was cancelled
+	backend *xdsBackend
+}
+
+// CloseSend implements grpc.ClientStream.
+func (s *xdsStream) CloseSend() error {
+	s.backend.requestEnded(s.ctx)
+	return s.ClientStream.CloseSend()
+}
+
+// Header implements grpc.ClientStream.
+func (s *xdsStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	if rt := s.backend.decision.Route; err == nil && md != nil && rt != nil && len(rt.ResponseOps) > 0 {
+		s.backend.apply(md, rt.ResponseOps, &call.Outcome{Host: s.backend.host, HTTP: 200})
+	}
+	return md, err
+}
+
+// RecvMsg implements grpc.ClientStream.
+func (s *xdsStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err != nil && errors.Is(context.Cause(s.ctx), errRouteTimeout) && status.Code(err) != codes.OK {
+		return status.Error(codes.DeadlineExceeded, "upstream request timeout")
+	}
+	return err
+}
