@@ -6,7 +6,7 @@ import "sync/atomic"
 // if and only if limit were taken at that instant, so neither can the limit be
 // exceeded nor does a failing acquire make another fail.
 type breaker struct {
-	limit    int64
+	limit    atomic.Int64
 	_        [56]byte // the count is written by every worker for every call
 	taken    atomic.Int64
 	overflow atomic.Uint64
@@ -16,7 +16,7 @@ type breaker struct {
 func (b *breaker) acquire() bool {
 	for {
 		n := b.taken.Load()
-		if n >= b.limit {
+		if n >= b.limit.Load() {
 			b.overflow.Add(1)
 			return false
 		}
@@ -27,3 +27,16 @@ func (b *breaker) acquire() bool {
 }
 
 func (b *breaker) release() { b.taken.Add(-1) }
+
+// accounts are what a cluster counts over its versions: a version that adopts
+// the hosts of the one before goes on counting where that is.
+type accounts struct {
+	requests breaker
+	retries  breaker
+	dropped  atomic.Uint64
+}
+
+func (a *accounts) limitBy(t *Thresholds) {
+	a.requests.limit.Store(int64(t.MaxRequests))
+	a.retries.limit.Store(int64(t.MaxRetries))
+}

@@ -10,10 +10,11 @@ import (
 // readers are safe for concurrent use; Update and Close belong to the
 // configuration goroutine.
 type Cluster struct {
-	// Set at creation.
+	// Set at creation, or by Adopt before the first Pick.
 
 	cfg        Config
 	thresholds [2]Thresholds // DEFAULT, HIGH
+	acc        *accounts
 
 	// Owned by the configuration goroutine.
 
@@ -23,10 +24,7 @@ type Cluster struct {
 
 	// Atomic.
 
-	set      atomic.Pointer[set]
-	requests breaker
-	retries  breaker
-	dropped  atomic.Uint64
+	set atomic.Pointer[set]
 }
 
 var _ call.BackendSet = (*Cluster)(nil)
@@ -43,6 +41,7 @@ func New(cfg Config) *Cluster {
 	}
 	c := &Cluster{
 		cfg:        cfg,
+		acc:        new(accounts),
 		thresholds: [2]Thresholds{DefaultThresholds(), DefaultThresholds()},
 		byKey:      make(map[hostKey]*Host),
 		localities: make(map[localityKey]uint32),
@@ -52,8 +51,7 @@ func New(cfg Config) *Cluster {
 			c.thresholds[i] = *t
 		}
 	}
-	c.requests.limit = int64(c.thresholds[0].MaxRequests)
-	c.retries.limit = int64(c.thresholds[0].MaxRetries)
+	c.acc.limitBy(&c.thresholds[0])
 	c.set.Store(&set{overprovisioning: cfg.Overprovisioning})
 	return c
 }
@@ -72,14 +70,14 @@ func (c *Cluster) Pick(cl *call.Call, attempt int) (call.Host, error) {
 	s := c.set.Load()
 	// A drop is decided once per call, not again for its retries.
 	if attempt == 0 && len(s.drops) > 0 && s.drop(cl.Draw) {
-		c.dropped.Add(1)
+		c.acc.dropped.Add(1)
 		return nil, call.ReplyDropOverload
 	}
 	h := s.pick(cl, attempt)
 	if h == nil {
 		return nil, call.ReplyNoHealthy
 	}
-	if !c.requests.acquire() {
+	if !c.acc.requests.acquire() {
 		return nil, call.ReplyOverflow
 	}
 	h.active.Add(1)
@@ -91,24 +89,25 @@ func (c *Cluster) Pick(cl *call.Call, attempt int) (call.Host, error) {
 // the attempt.
 func (c *Cluster) Done(h call.Host, o *call.Outcome) { done(h, o) }
 
-// done accounts to the host's own cluster, which need not be the one that the
-// caller's handle holds by now.
+// done accounts where the host was picked, which need not be the cluster that
+// the caller's handle holds by now.
 func done(host call.Host, o *call.Outcome) {
 	h, ok := host.(*Host)
 	if !ok {
 		return
 	}
 	h.active.Add(-1)
-	h.cluster.requests.release()
+	h.acc.requests.release()
 	if o != nil {
 		h.record(o)
 	}
 }
 
-// Close retires all hosts and leaves the cluster without any, for good.
+// Close retires all hosts, but for those that another version has adopted, and
+// leaves the cluster without any, for good.
 func (c *Cluster) Close() {
-	old := c.set.Swap(&set{overprovisioning: c.cfg.Overprovisioning})
-	for _, h := range old.hosts {
+	c.set.Store(&set{overprovisioning: c.cfg.Overprovisioning})
+	for _, h := range c.byKey {
 		h.retired.Store(true)
 	}
 	clear(c.byKey)

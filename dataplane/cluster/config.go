@@ -3,7 +3,7 @@ package cluster
 import "github.com/sluice-proxy/sluice/dataplane/call"
 
 // Config is what a cluster is made with. A cluster whose Config changes is
-// replaced; only its endpoints change in place.
+// replaced by one that adopts its hosts; only its endpoints change in place.
 type Config struct {
 	Name    string
 	Policy  Policy

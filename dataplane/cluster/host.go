@@ -10,9 +10,9 @@ import (
 type Host struct {
 	// Set at creation.
 
-	cluster *Cluster
-	key     hostKey
-	target  call.Target
+	acc    *accounts // of its cluster
+	key    hostKey
+	target call.Target
 
 	round uint64 // owned by the configuration goroutine: the last Update that saw the host
 
@@ -63,9 +63,6 @@ func (h *Host) Target() *call.Target { return &h.target }
 // Retired reports that the host left its cluster. Once true it stays true.
 func (h *Host) Retired() bool { return h.retired.Load() }
 
-// Cluster returns the cluster that the host belongs to, also when retired.
-func (h *Host) Cluster() *Cluster { return h.cluster }
-
 // Hostname returns the endpoint's configured or resolved name; empty if none.
 func (h *Host) Hostname() string { return h.attrs.Load().hostname }
 
@@ -78,10 +75,10 @@ func (h *Host) Active() int64 { return h.active.Load() }
 // AcquireRetry takes one of the cluster's max_retries before an attempt that
 // repeats one on this host; false means that the circuit breaker is open. Each
 // true is followed by exactly one ReleaseRetry, on any host of the cluster.
-func (h *Host) AcquireRetry() bool { return h.cluster.retries.acquire() }
+func (h *Host) AcquireRetry() bool { return h.acc.retries.acquire() }
 
 // ReleaseRetry gives back what AcquireRetry took.
-func (h *Host) ReleaseRetry() { h.cluster.retries.release() }
+func (h *Host) ReleaseRetry() { h.acc.retries.release() }
 
 // failed has a bit for each gRPC code that Envoy counts as an error of the
 // host: those whose HTTP equivalent is 5xx (Grpc::Utility::grpcToHttpStatus).

@@ -88,7 +88,8 @@ func TestConcurrentUse(t *testing.T) {
 // limit allows, each holding one request, none is ever refused.
 func TestBreakerNeverRefusesWrongly(t *testing.T) {
 	const workers = 4
-	b := &breaker{limit: workers}
+	b := new(breaker)
+	b.limit.Store(workers)
 	var loops sync.WaitGroup
 	for range workers {
 		loops.Go(func() {

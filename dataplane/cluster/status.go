@@ -64,11 +64,11 @@ type Counts struct {
 // Counts returns the cluster's totals. They are read one after the other.
 func (c *Cluster) Counts() Counts {
 	return Counts{
-		Requests:      c.requests.taken.Load(),
-		Overflow:      c.requests.overflow.Load(),
-		Retries:       c.retries.taken.Load(),
-		RetryOverflow: c.retries.overflow.Load(),
-		Dropped:       c.dropped.Load(),
+		Requests:      c.acc.requests.taken.Load(),
+		Overflow:      c.acc.requests.overflow.Load(),
+		Retries:       c.acc.retries.taken.Load(),
+		RetryOverflow: c.acc.retries.overflow.Load(),
+		Dropped:       c.acc.dropped.Load(),
 	}
 }
 

@@ -82,9 +82,9 @@ func (c *Cluster) take(next *set, e *Endpoint, l localityKey) (changed bool) {
 	switch {
 	case h == nil:
 		h = &Host{
-			cluster: c,
-			key:     key,
-			target:  call.Target{Network: key.network, Address: key.address, Options: c.cfg.Options},
+			acc:    c.acc,
+			key:    key,
+			target: call.Target{Network: key.network, Address: key.address, Options: c.cfg.Options},
 		}
 		h.setAttrs(at)
 		c.byKey[key] = h

@@ -156,6 +156,9 @@ func (m *Manager) clusterWarm(u *clusterUnit) {
 	u.waits = ""
 	old := cs.active
 	cs.active, cs.warming = u, nil
+	if old != nil {
+		u.cl.Adopt(old.cl) // what connects as before keeps its connections
+	}
 	cs.handle.Set(u.cl)
 	m.dirty.existing = true
 	if old != nil {
