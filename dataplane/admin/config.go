@@ -47,7 +47,7 @@ func (h *Handler) configDump(w http.ResponseWriter, r *http.Request) {
 	var parts []proto.Message
 	if h.o.Config != nil {
 		d := h.o.Config.Dump()
-		parts = append(parts, d.Bootstrap, d.Clusters, d.Listeners, d.Routes)
+		parts = append(parts, d.Bootstrap, d.Clusters, d.Listeners, d.Routes, d.Secrets)
 		if q.Has("include_eds") {
 			parts = append(parts, d.Endpoints)
 		}

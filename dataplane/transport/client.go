@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,27 @@ func NewClient(o ClientOptions) (*Client, error) {
 		o.MaxSessions = DefaultSessions
 	}
 	return &Client{o: o}, nil
+}
+
+// String says what the context asks for.
+func (c *Client) String() string {
+	out := "TLS"
+	switch {
+	case c.o.HostSNI:
+		out += fmt.Sprintf(" to the host's name, else %q", c.o.ServerName)
+	case c.o.ServerName != "":
+		out += fmt.Sprintf(" to %q", c.o.ServerName)
+	}
+	if c.o.Certificate != nil {
+		out += ", with a certificate"
+	}
+	switch {
+	case c.o.VerifySNI:
+		out += ", the server is validated by that name"
+	case c.o.Validation != nil:
+		out += ", the server is validated"
+	}
+	return out + describe(c.o.ALPN, c.Ready())
 }
 
 // Ready reports whether all secrets have come.

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,29 @@ func NewServer(o ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	return &Server{o: o}, nil
+}
+
+// String says what the context asks for.
+func (s *Server) String() string {
+	out := fmt.Sprintf("TLS with %d certificate(s)", len(s.o.Certificates))
+	switch {
+	case s.o.RequireClientCertificate:
+		out += ", client certificate required"
+	case s.o.Validation != nil:
+		out += ", client certificate validated"
+	}
+	return out + describe(s.o.ALPN, s.Ready())
+}
+
+// describe is what servers and clients have in common.
+func describe(alpn []string, ready bool) (out string) {
+	if len(alpn) > 0 {
+		out = ", ALPN " + strings.Join(alpn, " ")
+	}
+	if !ready {
+		out += ", secrets missing"
+	}
+	return out
 }
 
 // ErrNotReady is the answer while a secret has not come yet.

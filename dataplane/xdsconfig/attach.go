@@ -70,6 +70,7 @@ func Attach(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o Opt
 	m.running.Go(func() { m.endpointIntake.run(m.ctx) })
 	m.running.Go(func() { m.listenerIntake.run(m.ctx) })
 	m.running.Go(func() { m.routeIntake.run(m.ctx) })
+	m.running.Go(func() { m.secretIntake.run(m.ctx) })
 	m.box.post(func() {}) // settle, and begin
 	return m, nil
 }

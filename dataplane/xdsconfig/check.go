@@ -5,6 +5,7 @@ import (
 	"os"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
 )
@@ -18,7 +19,8 @@ func Check(bs *bootstrapv3.Bootstrap, allowUnknownFields bool) error {
 	if adsErr == nil {
 		adsErr = usable(src)
 	}
-	_, _, err := compileStatic(bs, &Env{RefuseUnknownFields: !allowUnknownFields, ReadFile: os.ReadFile})
+	_, _, err := compileStatic(bs, &Env{RefuseUnknownFields: !allowUnknownFields, ReadFile: os.ReadFile,
+		Secret: func(name string) *tlsv3.Secret { return bootstrap.Secret(bs, name) }})
 	return errors.Join(sourceErr, adsErr, err)
 }
 

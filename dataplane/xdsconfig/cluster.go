@@ -23,6 +23,7 @@ type Cluster struct {
 	Endpoints *cluster.Assignment // STATIC
 	DNS       *discovery.Config   // STRICT_DNS, LOGICAL_DNS
 	EDS       *EndpointSource     // EDS
+	Secrets   Secrets             // of its TLS context
 }
 
 // EndpointSource is an EDS subscription of a cluster.
@@ -58,8 +59,8 @@ func CompileCluster(m *clusterv3.Cluster, env *Env) (*Cluster, error) {
 		Scope:    scope,
 		Breakers: breakers(m.GetCircuitBreakers()),
 	}}
-	if ts := m.GetTransportSocket(); ts != nil {
-		a.plaintext(ts)
+	if c := a.clientTLS(m.GetTransportSocket(), &cl.Secrets); c != nil {
+		cl.Config.Options.TLS = c
 	}
 	a.balancing(m, &cl.Config)
 	a.discoveryType(m, cl)

@@ -2,6 +2,7 @@ package xdsconfig
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/cluster"
@@ -33,6 +34,15 @@ type clusterUnit struct {
 	waits string             // what it warms for; empty when it is warm
 	timer *time.Timer        // until it no longer waits; nil: none
 	stop  context.CancelFunc // ends its resolver; nil: none
+
+	secrets *secretSet
+	hosts   bool // it no longer waits for its hosts
+}
+
+// needsControlPlane reports that u cannot become warm before the control
+// plane has answered.
+func (u *clusterUnit) needsControlPlane() bool {
+	return u.res.value.EDS != nil || u.res.value.Secrets.overADS()
 }
 
 // applyClusters takes in a CDS response. Acknowledged is what compiles: warming
@@ -101,12 +111,17 @@ func (m *Manager) applyCluster(res *resource[*Cluster], version string) {
 }
 
 // warmCluster makes u the next version of its cluster. The present one serves
-// until u knows its endpoints (make before break).
+// until u knows its endpoints and has its secrets (make before break).
 func (m *Manager) warmCluster(u *clusterUnit) {
 	c := u.res.value
 	u.cl = cluster.New(c.Config)
 	u.state.warming = u
 	m.dirty.existing = true
+	u.secrets = m.useSecrets(&c.Secrets, fmt.Sprintf("cluster %q", u.state.name), func() {
+		if u.hosts {
+			m.clusterWarm(u)
+		}
+	})
 	switch {
 	case c.Endpoints != nil:
 		u.cl.Update(c.Endpoints)
@@ -119,7 +134,8 @@ func (m *Manager) warmCluster(u *clusterUnit) {
 	}
 	if u.waits == "" {
 		m.clusterWarm(u)
-	} else {
+	}
+	if u.waits != "" {
 		m.log.Info("cluster warms", "cluster", u.state.name, "version", u.version, "reason", u.waits)
 	}
 }
@@ -143,7 +159,8 @@ func (m *Manager) resolve(u *clusterUnit, c discovery.Config) {
 	m.running.Go(func() { res.Run(ctx) })
 }
 
-// clusterWarm makes u serve, if it is still the one that warms.
+// clusterWarm makes u serve, if it is still the one that warms and no secret
+// is missing: it does not wait for hosts any more.
 func (m *Manager) clusterWarm(u *clusterUnit) {
 	cs := u.state
 	if cs.warming != u {
@@ -153,7 +170,10 @@ func (m *Manager) clusterWarm(u *clusterUnit) {
 		u.timer.Stop()
 		u.timer = nil
 	}
-	u.waits = ""
+	u.hosts = true
+	if u.waits = u.secrets.waits(); u.waits != "" {
+		return
+	}
 	old := cs.active
 	cs.active, cs.warming = u, nil
 	if old != nil {
@@ -188,6 +208,7 @@ func (m *Manager) closeCluster(u *clusterUnit) {
 	if u.res.value.EDS != nil {
 		m.releaseEndpoints(u)
 	}
+	m.releaseSecrets(u.secrets)
 	u.cl.Close()
 	m.dirty.sweep, m.dirty.existing = true, true
 }

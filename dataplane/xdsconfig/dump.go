@@ -23,23 +23,26 @@ type Dump struct {
 	Listeners *adminv3.ListenersConfigDump
 	Routes    *adminv3.RoutesConfigDump
 	Endpoints *adminv3.EndpointsConfigDump
+	Secrets   *adminv3.SecretsConfigDump
 }
 
 // Dump returns the present configuration. The resources in it are shared and
 // must not be changed.
 func (m *Manager) Dump() *Dump {
 	d := &Dump{
-		Bootstrap: &adminv3.BootstrapConfigDump{Bootstrap: m.bootstrap, LastUpdated: timestamppb.New(m.started)},
+		Bootstrap: &adminv3.BootstrapConfigDump{Bootstrap: redactedBootstrap(m.bootstrap), LastUpdated: timestamppb.New(m.started)},
 		Clusters:  &adminv3.ClustersConfigDump{},
 		Listeners: &adminv3.ListenersConfigDump{},
 		Routes:    &adminv3.RoutesConfigDump{},
 		Endpoints: &adminv3.EndpointsConfigDump{},
+		Secrets:   &adminv3.SecretsConfigDump{},
 	}
 	m.do(func() {
 		m.dumpClusters(d.Clusters)
 		m.dumpListeners(d.Listeners, d.Routes)
 		m.dumpRoutes(d.Routes)
 		m.dumpEndpoints(d.Endpoints)
+		m.dumpSecrets(d.Secrets)
 	})
 	return d
 }
@@ -50,7 +53,7 @@ func (m *Manager) dumpClusters(d *adminv3.ClustersConfigDump) {
 		cs := m.clusters[name]
 		dynamic := func(u *clusterUnit, status adminv3.ClientResourceStatus) *adminv3.ClustersConfigDump_DynamicCluster {
 			return &adminv3.ClustersConfigDump_DynamicCluster{
-				VersionInfo: u.version, Cluster: u.res.content, LastUpdated: timestamppb.New(u.updated),
+				VersionInfo: u.version, Cluster: redacted(u.res.content), LastUpdated: timestamppb.New(u.updated),
 				ErrorState: cs.failure.dump(), ClientStatus: cs.failure.status(status),
 			}
 		}
@@ -61,12 +64,12 @@ func (m *Manager) dumpClusters(d *adminv3.ClustersConfigDump) {
 				u = cs.warming
 			}
 			d.StaticClusters = append(d.StaticClusters, &adminv3.ClustersConfigDump_StaticCluster{
-				Cluster: u.res.content, LastUpdated: timestamppb.New(u.updated),
+				Cluster: redacted(u.res.content), LastUpdated: timestamppb.New(u.updated),
 			})
 			continue
 		case !cs.exists():
 			d.DynamicWarmingClusters = append(d.DynamicWarmingClusters, &adminv3.ClustersConfigDump_DynamicCluster{
-				Cluster: cs.failure.content, ErrorState: cs.failure.dump(), ClientStatus: adminv3.ClientResourceStatus_NACKED,
+				Cluster: redacted(cs.failure.content), ErrorState: cs.failure.dump(), ClientStatus: adminv3.ClientResourceStatus_NACKED,
 			})
 		}
 		if cs.active != nil {
@@ -95,7 +98,7 @@ func (m *Manager) dumpListeners(d *adminv3.ListenersConfigDump, routes *adminv3.
 			}
 			if u != nil {
 				d.StaticListeners = append(d.StaticListeners, &adminv3.ListenersConfigDump_StaticListener{
-					Listener: u.res.content, LastUpdated: timestamppb.New(u.updated),
+					Listener: redacted(u.res.content), LastUpdated: timestamppb.New(u.updated),
 				})
 			}
 			continue
@@ -116,7 +119,7 @@ func (u *listenerUnit) dump() *adminv3.ListenersConfigDump_DynamicListenerState 
 		return nil
 	}
 	return &adminv3.ListenersConfigDump_DynamicListenerState{
-		VersionInfo: u.version, Listener: u.res.content, LastUpdated: timestamppb.New(u.updated),
+		VersionInfo: u.version, Listener: redacted(u.res.content), LastUpdated: timestamppb.New(u.updated),
 	}
 }
 
@@ -173,12 +176,34 @@ func (m *Manager) dumpEndpoints(d *adminv3.EndpointsConfigDump) {
 	}
 }
 
+func (m *Manager) dumpSecrets(d *adminv3.SecretsConfigDump) {
+	for _, s := range m.bootstrap.GetStaticResources().GetSecrets() {
+		x, _ := anypb.New(s) // of a valid message
+		d.StaticSecrets = append(d.StaticSecrets, &adminv3.SecretsConfigDump_StaticSecret{
+			Name: s.GetName(), Secret: redacted(x), LastUpdated: timestamppb.New(m.started),
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.secrets)) {
+		ss := m.secrets[name]
+		c := &adminv3.SecretsConfigDump_DynamicSecret{
+			Name: name, VersionInfo: ss.version, ErrorState: ss.failure.dump(), ClientStatus: ss.failure.status(adminv3.ClientResourceStatus_REQUESTED),
+		}
+		if ss.res == nil {
+			d.DynamicWarmingSecrets = append(d.DynamicWarmingSecrets, c)
+			continue
+		}
+		c.Secret, c.LastUpdated = redacted(ss.res.content), timestamppb.New(ss.updated)
+		c.ClientStatus = ss.failure.status(adminv3.ClientResourceStatus_ACKED)
+		d.DynamicActiveSecrets = append(d.DynamicActiveSecrets, c)
+	}
+}
+
 func (f *failure) dump() *adminv3.UpdateFailureState {
 	if f == nil {
 		return nil
 	}
 	return &adminv3.UpdateFailureState{
-		FailedConfiguration: f.content, LastUpdateAttempt: timestamppb.New(f.at.Truncate(time.Millisecond)),
+		FailedConfiguration: redacted(f.content), LastUpdateAttempt: timestamppb.New(f.at.Truncate(time.Millisecond)),
 		Details: f.err.Error(), VersionInfo: f.version,
 	}
 }

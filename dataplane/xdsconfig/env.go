@@ -3,6 +3,8 @@ package xdsconfig
 import (
 	"os"
 
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/telemetry"
 )
@@ -39,6 +41,9 @@ type Env struct {
 	// Routes returns the director that follows the RouteConfiguration of that
 	// name; nil: directors that answer "no route".
 	Routes func(name string) call.Director
+	// Secret returns the secret of that name among the bootstrap's, nil if there
+	// is none; nil: they are not known here.
+	Secret func(name string) *tlsv3.Secret
 	// Runtime returns the present value of a runtime key as a fraction; used
 	// per call by runtime_fraction. nil: the defaults hold.
 	Runtime func(key string) (numerator, denominator uint32, ok bool)

@@ -37,7 +37,7 @@ func (m *Manager) advance() {
 		switch m.stage {
 		case stageStatic:
 			for _, cs := range m.clusters {
-				if cs.static && cs.active == nil && cs.warming.res.value.EDS == nil {
+				if cs.static && cs.active == nil && !cs.warming.needsControlPlane() {
 					return
 				}
 			}

@@ -153,8 +153,13 @@ func (a *at) overADS(m *corev3.ConfigSource) {
 	if v := m.GetResourceApiVersion(); v == corev3.ApiVersion_V2 {
 		a.field("resource_api_version").errorf("V2: not supported by this version")
 	}
-	if m.GetConfigSourceSpecifier() == nil {
+	switch m.GetConfigSourceSpecifier().(type) {
+	case nil:
 		a.errorf("ads is required")
+	case *corev3.ConfigSource_PathConfigSource:
+		a.field("path_config_source").unsupported()
+	case *corev3.ConfigSource_Path:
+		a.field("path").unsupported()
 	}
 }
 
@@ -175,9 +180,9 @@ func fetchTimeout(m *corev3.ConfigSource) time.Duration {
 func connectionKey(m *listenerv3.FilterChain, isDefault bool, hcm *hcmv3.HttpConnectionManager) uint64 {
 	f := fingerprintOf(
 		wrapperspb.Bool(isDefault),
+		connectionSocket(m.GetTransportSocket()),
 		&listenerv3.FilterChain{
 			FilterChainMatch:              m.GetFilterChainMatch(),
-			TransportSocket:               m.GetTransportSocket(),
 			TransportSocketConnectTimeout: m.GetTransportSocketConnectTimeout(),
 		},
 		&hcmv3.HttpConnectionManager{

@@ -13,7 +13,8 @@ import (
 // Listener is a compiled listener and what it waits for before it serves.
 type Listener struct {
 	*listener.Listener
-	Routes []RouteSource // RouteConfigurations by name; each once
+	Routes  []RouteSource // RouteConfigurations by name; each once
+	Secrets Secrets       // of its TLS contexts
 }
 
 // RouteSource is an RDS subscription of a listener.
@@ -131,11 +132,13 @@ func (a *at) chains(m *listenerv3.Listener, ln *Listener) *listener.Table {
 	return tbl
 }
 
-// chain compiles a FilterChain: one connection manager, plaintext.
+// chain compiles a FilterChain: one connection manager.
 func (a *at) chain(m *listenerv3.FilterChain, isDefault bool, ln *Listener) *listener.Chain {
 	ch := &listener.Chain{Name: m.GetName(), HandshakeTimeout: m.GetTransportSocketConnectTimeout().AsDuration()}
 	ch.Match = a.field("filter_chain_match").chainMatch(m.GetFilterChainMatch())
-	a.plaintext(m.GetTransportSocket())
+	if s := a.serverTLS(m.GetTransportSocket(), &ln.Secrets); s != nil {
+		ch.TLS = s
+	}
 	hc := a.networkFilters(m.GetFilters(), ln)
 	if hc == nil {
 		return ch
@@ -143,19 +146,6 @@ func (a *at) chain(m *listenerv3.FilterChain, isDefault bool, ln *Listener) *lis
 	ch.Manager = hc.out
 	ch.Key = connectionKey(m, isDefault, hc.config)
 	return ch
-}
-
-// plaintext refuses transport sockets that would protect the bytes.
-func (a *at) plaintext(m *corev3.TransportSocket) {
-	if m == nil {
-		return
-	}
-	switch t := typeName(m.GetTypedConfig()); {
-	case t == "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer":
-	case t == "" && m.GetName() == "envoy.transport_sockets.raw_buffer":
-	default:
-		a.errorf("transport_socket %q: not supported by this version", m.GetName())
-	}
 }
 
 func (a *at) chainMatch(m *listenerv3.FilterChainMatch) listener.Match {

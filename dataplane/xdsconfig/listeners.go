@@ -27,8 +27,9 @@ type listenerUnit struct {
 	version string
 	updated time.Time
 
-	waits  map[string]bool // RouteConfigurations that it warms for
-	timers []*time.Timer
+	waits   map[string]bool // RouteConfigurations that it warms for
+	timers  []*time.Timer
+	secrets *secretSet
 }
 
 // applyListeners takes in an LDS response. Acknowledged is what compiles and
@@ -129,12 +130,13 @@ func (m *Manager) refuseListener(res *resource[*Listener], version string, err e
 }
 
 // warmListener makes u the next version of its listener. It serves as soon as
-// its RouteConfigurations are there.
+// its RouteConfigurations and secrets are there.
 func (m *Manager) warmListener(u *listenerUnit) {
 	u.waits = map[string]bool{}
 	for _, src := range u.res.value.Routes {
 		m.useRoutes(u, src)
 	}
+	u.secrets = m.useSecrets(&u.res.value.Secrets, fmt.Sprintf("listener %q", u.state.name), func() { m.listenerWarm(u) })
 	m.discardListener(u.state)
 	u.state.warming = u
 	m.stats.listeners(m.listeners)
@@ -149,17 +151,23 @@ func (m *Manager) listenerWaits(u *listenerUnit) string {
 	if m.stage < stageListeners {
 		return "the first clusters"
 	}
-	names := slices.Sorted(maps.Keys(u.waits))
-	for i, n := range names {
-		names[i] = fmt.Sprintf("%q", n)
+	var parts []string
+	if names := slices.Sorted(maps.Keys(u.waits)); len(names) > 0 {
+		for i, n := range names {
+			names[i] = fmt.Sprintf("%q", n)
+		}
+		parts = append(parts, "routes "+strings.Join(names, ", "))
 	}
-	return "routes " + strings.Join(names, ", ")
+	if w := u.secrets.waits(); w != "" {
+		parts = append(parts, w)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // listenerWarm makes u serve if nothing is missing.
 func (m *Manager) listenerWarm(u *listenerUnit) {
 	ls := u.state
-	if ls.warming != u || len(u.waits) > 0 || m.stage < stageListeners {
+	if ls.warming != u || len(u.waits) > 0 || len(u.secrets.missing) > 0 || m.stage < stageListeners {
 		return
 	}
 	u.stopTimers()
@@ -174,7 +182,7 @@ func (m *Manager) listenerWarm(u *listenerUnit) {
 	old := ls.active
 	ls.active, ls.warming = u, nil
 	if old != nil {
-		m.releaseRoutes(old)
+		m.releaseListener(old)
 	}
 	m.stats.listeners(m.listeners)
 }
@@ -195,8 +203,14 @@ func (m *Manager) discardListener(ls *listenerState) bool {
 	}
 	ls.warming = nil
 	u.stopTimers()
-	m.releaseRoutes(u)
+	m.releaseListener(u)
 	return true
+}
+
+// releaseListener ends what a version uses.
+func (m *Manager) releaseListener(u *listenerUnit) {
+	m.releaseRoutes(u)
+	m.releaseSecrets(u.secrets)
 }
 
 func (m *Manager) removeListener(ls *listenerState) {
@@ -206,7 +220,7 @@ func (m *Manager) removeListener(ls *listenerState) {
 	}
 	m.discardListener(ls)
 	if ls.active != nil {
-		m.releaseRoutes(ls.active)
+		m.releaseListener(ls.active)
 	}
 	m.server.Remove(ls.name)
 	m.stats.listenerRemoved.Add(1)

@@ -12,6 +12,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -19,7 +20,9 @@ import (
 	"github.com/sluice-proxy/sluice/dataplane/cluster/discovery"
 	"github.com/sluice-proxy/sluice/dataplane/listener"
 	"github.com/sluice-proxy/sluice/dataplane/route"
+	"github.com/sluice-proxy/sluice/dataplane/transport"
 	"github.com/sluice-proxy/sluice/xdsclient"
+	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
 )
 
 // Server is what the configuration is for. Calls come from one goroutine at a
@@ -70,6 +73,10 @@ type Manager struct {
 	endpointIntake *intake[*cluster.Assignment]
 	listenerIntake *intake[*Listener]
 	routeIntake    *intake[*route.Table]
+	secretIntake   *intake[*tlsv3.Secret]
+
+	secretEnv *Env // of compilations of secrets
+	files     *transport.Files
 
 	// Owned by the configuration goroutine (run; Attach before it starts).
 
@@ -81,6 +88,8 @@ type Manager struct {
 	endpoints map[string]*endpointState
 	listeners map[string]*listenerState
 	routes    map[string]*routeState
+	secrets   map[string]*secretState
+	following bool              // files are watched
 	versions  map[string]string // last applied version by type URL
 	dirty     dirty
 	answers   []answer
@@ -101,6 +110,7 @@ type dirty struct {
 	existing  bool // clusters came or went
 	endpoints bool // the names of EDS may have changed
 	routes    bool // the names of RDS may have changed
+	secrets   bool // the names of SDS may have changed
 }
 
 // answer is what a response will be answered.
@@ -126,7 +136,8 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 		handles:  newNames(cluster.NewHandle),
 		cells:    newNames(func(string) *routeCell { return new(routeCell) }),
 		clusters: map[string]*clusterState{}, endpoints: map[string]*endpointState{},
-		listeners: map[string]*listenerState{}, routes: map[string]*routeState{},
+		listeners: map[string]*listenerState{}, routes: map[string]*routeState{}, secrets: map[string]*secretState{},
+		files:           transport.NewFiles(o.Logger),
 		versions:        map[string]string{},
 		lapsedEndpoints: lapsedNames{most: maxLapsedEndpoints},
 		lapsedRoutes:    lapsedNames{most: maxLapsedRoutes},
@@ -142,6 +153,9 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 		(*listenerv3.Listener).GetName, CompileListener, posting(m, m.applyListeners))
 	m.routeIntake = newIntake(env, func() *routev3.RouteConfiguration { return new(routev3.RouteConfiguration) },
 		(*routev3.RouteConfiguration).GetName, CompileRoutes, posting(m, m.applyRoutes))
+	m.secretIntake = newIntake(env, func() *tlsv3.Secret { return new(tlsv3.Secret) },
+		(*tlsv3.Secret).GetName, CompileSecret, posting(m, m.applySecrets))
+	m.secretEnv = env
 	return m
 }
 
@@ -162,6 +176,7 @@ func (m *Manager) env(o Options, refuseUnknown bool) *Env {
 			h, ok := (*m.existing.Load())[name]
 			return h, ok
 		},
+		Secret:  func(name string) *tlsv3.Secret { return bootstrap.Secret(m.bootstrap, name) },
 		Routes:  func(name string) call.Director { return m.cells.get(name) },
 		Runtime: o.Runtime,
 	}
@@ -206,6 +221,9 @@ func (m *Manager) settle() {
 	}
 	if d.routes {
 		m.subscribe(xdsclient.RouteType, &m.routeIntake.wanted, usedNames(m.routes))
+	}
+	if d.secrets {
+		m.subscribe(xdsclient.SecretType, &m.secretIntake.wanted, m.usedSecrets())
 	}
 	if d.sweep {
 		m.server.Sweep()
@@ -275,6 +293,8 @@ func (m *Manager) Response(r *xdsclient.Response) {
 		in = m.listenerIntake.in
 	case xdsclient.RouteType:
 		in = m.routeIntake.in
+	case xdsclient.SecretType:
+		in = m.secretIntake.in
 	default:
 		return // never subscribed to
 	}

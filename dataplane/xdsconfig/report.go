@@ -78,6 +78,9 @@ func plural(n int, thing string) string {
 	return strconv.Itoa(n) + " " + thing
 }
 
+// faults counts the errors so far.
+func (r *report) faults() int { return len(r.errs) + r.more }
+
 // failed reports whether anything is wrong so far.
 func (r *report) failed() bool { return len(r.errs) > 0 }
 

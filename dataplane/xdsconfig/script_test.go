@@ -33,7 +33,7 @@ import (
 // synctest's.
 //
 //	bootstrap            body: a bootstrap; attaches a manager
-//	cds|eds|lds|rds V    body: a list of resources; a response of version V
+//	cds|eds|lds|rds|sds V    body: a list of resources; a response of version V
 //	raw V                body: text; a CDS response with one unreadable resource
 //	drop                 the control plane ends the stream
 //	wait D               D passes
@@ -137,7 +137,7 @@ func (w *world) close() {
 }
 
 var scriptTypes = map[string]string{
-	"cds": xdsclient.ClusterType, "eds": xdsclient.EndpointType, "lds": xdsclient.ListenerType, "rds": xdsclient.RouteType,
+	"cds": xdsclient.ClusterType, "sds": xdsclient.SecretType, "eds": xdsclient.EndpointType, "lds": xdsclient.ListenerType, "rds": xdsclient.RouteType,
 }
 
 func shortType(url string) string {
@@ -153,7 +153,7 @@ func (w *world) command(args []string, body string) {
 	switch args[0] {
 	case "bootstrap":
 		w.attach(body)
-	case "cds", "eds", "lds", "rds":
+	case "cds", "eds", "lds", "rds", "sds":
 		w.respond(scriptTypes[args[0]], args[1], body)
 	case "raw":
 		w.send(&discoveryv3.DiscoveryResponse{TypeUrl: xdsclient.ClusterType, VersionInfo: args[1],

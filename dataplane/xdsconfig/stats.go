@@ -22,6 +22,7 @@ var updateNames = map[string]string{
 	xdsclient.EndpointType: "cluster_manager.eds.",
 	xdsclient.ListenerType: "listener_manager.lds.",
 	xdsclient.RouteType:    "listener_manager.rds.",
+	xdsclient.SecretType:   "sds.",
 }
 
 func newStats(r *telemetry.Registry) stats {

@@ -16,6 +16,7 @@ import (
 	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
 	roundv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	upstreamsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -100,8 +101,9 @@ var judgements = []judgement{
 	{&routev3.DirectResponseAction{}, fields{honoured: "status body", refused: "body_format"}},
 	{&corev3.HeaderValueOption{}, fields{honoured: "header append append_action keep_empty_value"}},
 	{&corev3.ConfigSource{}, fields{
-		honoured: "ads initial_fetch_timeout resource_api_version self",
-		refused:  "path path_config_source api_config_source authorities",
+		// path and path_config_source: for secrets only (overADS).
+		honoured: "ads path path_config_source initial_fetch_timeout resource_api_version self",
+		refused:  "api_config_source authorities",
 	}},
 	{&corev3.SocketAddress{}, fields{
 		honoured: "protocol address port_value",
@@ -162,6 +164,41 @@ var judgements = []judgement{
 		ignored:  "allow_connect allow_metadata custom_settings_parameters",
 	}},
 	{&corev3.KeepaliveSettings{}, fields{honoured: "interval timeout", inert: "interval_jitter connection_idle_interval"}},
+	{&tlsv3.DownstreamTlsContext{}, fields{
+		honoured: "common_tls_context require_client_certificate require_sni session_ticket_keys session_ticket_keys_sds_secret_config disable_stateless_session_resumption session_timeout ocsp_staple_policy full_scan_certs_on_sni_mismatch",
+		inert:    "disable_stateful_session_resumption prefer_client_ciphers",
+	}},
+	{&tlsv3.UpstreamTlsContext{}, fields{
+		honoured: "common_tls_context sni auto_host_sni auto_sni_san_validation max_session_keys",
+		inert:    "enforce_rsa_key_usage",
+		ignored:  "allow_renegotiation",
+	}},
+	{&tlsv3.CommonTlsContext{}, fields{
+		honoured: "tls_params tls_certificates tls_certificate_sds_secret_configs validation_context validation_context_sds_secret_config combined_validation_context alpn_protocols",
+		ignored:  "key_log",
+		refused:  "tls_certificate_provider_instance custom_tls_certificate_selector tls_certificate_certificate_provider tls_certificate_certificate_provider_instance validation_context_certificate_provider validation_context_certificate_provider_instance custom_handshaker",
+	}},
+	{&tlsv3.CommonTlsContext_CombinedCertificateValidationContext{}, fields{
+		honoured: "default_validation_context validation_context_sds_secret_config",
+		refused:  "validation_context_certificate_provider validation_context_certificate_provider_instance",
+	}},
+	{&tlsv3.TlsParameters{}, fields{
+		honoured: "tls_minimum_protocol_version tls_maximum_protocol_version cipher_suites ecdh_curves",
+		refused:  "signature_algorithms compliance_policies",
+	}},
+	{&tlsv3.TlsCertificate{}, fields{
+		honoured: "certificate_chain private_key watched_directory",
+		ignored:  "ocsp_staple signed_certificate_timestamp",
+		refused:  "pkcs12 private_key_provider password tls_params",
+	}},
+	{&tlsv3.CertificateValidationContext{}, fields{
+		honoured: "trusted_ca system_root_certs watched_directory verify_certificate_spki verify_certificate_hash match_typed_subject_alt_names match_subject_alt_names crl allow_expired_certificate trust_chain_verification custom_validator_config only_verify_leaf_cert_crl max_verify_depth suppress_client_ca_list",
+		refused:  "ca_certificate_provider_instance require_signed_certificate_timestamp",
+	}},
+	{&tlsv3.SPIFFECertValidatorConfig{}, fields{honoured: "trust_domains", refused: "trust_bundles"}},
+	{&tlsv3.SPIFFECertValidatorConfig_TrustDomain{}, fields{honoured: "name trust_bundle", refused: "workload_trust_domain"}},
+	{&tlsv3.SdsSecretConfig{}, fields{honoured: "name sds_config"}},
+	{&tlsv3.Secret{}, fields{honoured: "name tls_certificate session_ticket_keys validation_context", inert: "generic_secret"}},
 	{&endpointv3.ClusterLoadAssignment{}, fields{honoured: "cluster_name endpoints policy", refused: "named_endpoints"}},
 	{&endpointv3.ClusterLoadAssignment_Policy{}, fields{
 		honoured: "drop_overloads overprovisioning_factor weighted_priority_health",

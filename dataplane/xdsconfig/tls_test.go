@@ -1,0 +1,285 @@
+package xdsconfig
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/sluice-proxy/sluice/dataplane/listener"
+	"github.com/sluice-proxy/sluice/dataplane/transport"
+	"github.com/sluice-proxy/sluice/internal/tlstest"
+	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
+)
+
+// tlsListener is a listener in YAML with one chain and that common TLS context.
+func tlsListener(common string) string {
+	return strings.NewReplacer("COMMON", common).Replace(`name: l
+address: {socket_address: {address: 127.0.0.1, port_value: 1}}
+filter_chains:
+- transport_socket:
+    name: tls
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+      common_tls_context: COMMON
+  filters:
+  - name: hcm
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+      stat_prefix: a
+      stream_idle_timeout: 0s
+      route_config: {name: inline}
+      http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]
+`)
+}
+
+// listItem makes a YAML document the only item of a list.
+func listItem(doc string) string {
+	return "- " + strings.ReplaceAll(strings.TrimSpace(doc), "\n", "\n  ") + "\n"
+}
+
+func certYAML(p *tlstest.Pair) string {
+	return fmt.Sprintf(`{certificate_chain: {inline_string: %q}, private_key: {inline_string: %q}}`, p.Chain, p.PEM)
+}
+
+func parseListener(t *testing.T, text string) *listenerv3.Listener {
+	t.Helper()
+	l := new(listenerv3.Listener)
+	if err := bootstrap.Unmarshal([]byte(text), l, bootstrap.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// shown returns the common name of the certificate that the first chain shows.
+func shown(l *listener.Listener) string {
+	cfg, err := l.Chains.Chains()[0].TLS.(*transport.Server).Config()
+	if err != nil {
+		return err.Error()
+	}
+	c, err := cfg.GetCertificate(&tls.ClientHelloInfo{})
+	if err != nil {
+		return err.Error()
+	}
+	return c.Leaf.Subject.CommonName
+}
+
+// TestChainKey: what may change without a drain.
+func TestChainKey(t *testing.T) {
+	ca, other := tlstest.CA(t, "ca"), tlstest.CA(t, "other")
+	a, b := certYAML(ca.Leaf(t, "a")), certYAML(ca.Leaf(t, "b"))
+	trust := func(p *tlstest.Pair, more string) string {
+		return fmt.Sprintf(`, validation_context: {trusted_ca: {inline_string: %q}%s}`, p.Chain, more)
+	}
+	key := func(common string) uint64 {
+		ln, err := CompileListener(parseListener(t, tlsListener(common)), &Env{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ln.Chains.Chains()[0].Key
+	}
+	base := key("{tls_certificates: [" + a + "]}")
+	for name, tt := range map[string]struct {
+		common string
+		drains bool
+	}{
+		"another certificate":  {"{tls_certificates: [" + b + "]}", false},
+		"one more certificate": {"{tls_certificates: [" + a + ", " + b + "]}", false},
+		"validation":           {"{tls_certificates: [" + a + "]" + trust(ca, "") + "}", true},
+		"ALPN":                 {"{tls_certificates: [" + a + "], alpn_protocols: [h2]}", true},
+	} {
+		if got := key(tt.common); (got != base) != tt.drains {
+			t.Errorf("%s: drains %v, want %v", name, got != base, tt.drains)
+		}
+	}
+	cert := "{tls_certificates: [" + a + "]"
+	if key(cert+trust(ca, "")+"}") != key(cert+trust(other, "")+"}") {
+		t.Error("another trusted CA drains")
+	}
+	if key(cert+trust(ca, "")+"}") == key(cert+trust(ca, ", verify_certificate_hash: ["+strings.Repeat("ab", 32)+"]")+"}") {
+		t.Error("a hash that clients must have does not drain")
+	}
+}
+
+// TestSecretsOverADS: a listener warms for its secrets; a new version reaches
+// it without an update of the listener; a bad one changes nothing.
+func TestSecretsOverADS(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	one, two, me := ca.Leaf(t, "one"), ca.Leaf(t, "two"), ca.Leaf(t, "me")
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		step := func(body string, args ...string) string {
+			w.command(args, body)
+			return w.take()
+		}
+		expect := func(got string, words ...string) {
+			t.Helper()
+			for _, word := range words {
+				if !strings.Contains(got, word) {
+					t.Errorf("no %q in\n%s", word, got)
+				}
+			}
+		}
+		step(`dynamic_resources:
+  ads_config: {api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
+  cds_config: {ads: {}}
+  lds_config: {ads: {}}
+static_resources:
+  clusters:
+  - {name: xds, type: STATIC, http2_protocol_options: {}, load_assignment: {cluster_name: xds}}
+  secrets:
+  - {name: fixed, tls_certificate: `+certYAML(me)+`}
+`, "bootstrap")
+		cluster := `- name: up
+  type: STATIC
+  http2_protocol_options: {}
+  load_assignment: {cluster_name: up}
+  transport_socket:
+    name: tls
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+      common_tls_context:
+        tls_certificate_sds_secret_configs: [{name: fixed}]
+        combined_validation_context:
+          default_validation_context: {match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: up.org}}]}
+          validation_context_sds_secret_config: {name: ca, sds_config: {ads: {}}}
+`
+		step(cluster, "cds", "1")
+		expect(step("", "status"), `cluster up "1"; warming: secrets "ca"`)
+		// Without a CA the names of the default context would verify nothing.
+		expect(step("- {name: ca, validation_context: {}}", "sds", "1"), "insecure")
+		expect(step(fmt.Sprintf("- {name: ca, validation_context: {trusted_ca: {inline_string: %q}}}", ca.Chain), "sds", "2"), "ACK")
+		expect(step("", "status"), `cluster up "1" serving`)
+
+		step(listItem(tlsListener(`{tls_certificate_sds_secret_configs: [{name: cert, sds_config: {ads: {}}}]}`)), "lds", "1")
+		expect(step("", "status"), `listener l "1"; warming: secrets "cert"`)
+		step("- {name: cert, tls_certificate: "+certYAML(one)+"}", "sds", "3")
+		expect(step("", "status"), `listener l "1" serving`)
+		l := w.served["l"]
+		if got := shown(l); got != "one" {
+			t.Errorf("certificate %q, want one", got)
+		}
+		step("- {name: cert, tls_certificate: "+certYAML(two)+"}", "sds", "4")
+		if got := shown(l); got != "two" {
+			t.Errorf("after the rotation: certificate %q, want two", got)
+		}
+		mixed := fmt.Sprintf("- {name: cert, tls_certificate: {certificate_chain: {inline_string: %q}, private_key: {inline_string: %q}}}", one.Chain, two.PEM)
+		expect(step(mixed, "sds", "5"), "does not match")
+		if got := shown(l); got != "two" {
+			t.Errorf("after a bad version: certificate %q, want two", got)
+		}
+		// No private key leaves through the dump.
+		d := w.m.Dump()
+		for _, x := range []any{d.Bootstrap, d.Listeners, d.Clusters, d.Secrets} {
+			text := fmt.Sprint(x)
+			if strings.Contains(text, "PRIVATE KEY") {
+				t.Errorf("a dump shows a private key:\n%s", text)
+			}
+		}
+		if len(d.Secrets.GetDynamicActiveSecrets()) != 2 || len(d.Secrets.GetStaticSecrets()) != 1 {
+			t.Errorf("dump of secrets: %v", d.Secrets)
+		}
+
+		// A listener whose secret does not come serves after the fetch timeout;
+		// handshakes fail.
+		step(listItem(tlsListener(`{tls_certificate_sds_secret_configs: [{name: never, sds_config: {ads: {}, initial_fetch_timeout: 2s}}]}`)), "lds", "2")
+		step("", "wait", "3s")
+		if got := shown(w.served["l"]); got != transport.ErrNotReady.Error() {
+			t.Errorf("without its secret: %q", got)
+		}
+	})
+}
+
+// TestSecretsInFiles: files that a certificate stands in, and a file that a
+// Secret stands in, are followed.
+func TestSecretsInFiles(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	dir := t.TempDir()
+	write := func(name string, b []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name+".tmp"), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, name+".tmp"), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pair := func(name string) {
+		p := ca.Leaf(t, name)
+		write("tls.crt", p.Chain)
+		write("tls.key", p.PEM)
+	}
+	pair("first")
+	write("sds.yaml", []byte(fmt.Sprintf(`resources:
+- "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret
+  name: cert
+  tls_certificate: {certificate_chain: {filename: %[1]s/tls.crt}, private_key: {filename: %[1]s/tls.key}}
+`, dir)))
+	for name, common := range map[string]string{
+		"files":  fmt.Sprintf(`{tls_certificates: [{certificate_chain: {filename: %[1]s/tls.crt}, private_key: {filename: %[1]s/tls.key}}]}`, dir),
+		"secret": fmt.Sprintf(`{tls_certificate_sds_secret_configs: [{name: cert, sds_config: {path_config_source: {path: %s/sds.yaml}}}]}`, dir),
+	} {
+		t.Run(name, func(t *testing.T) {
+			pair("first")
+			w := newWorld(t)
+			bs, err := bootstrap.Parse([]byte("static_resources:\n  listeners:\n"+indent(listItem(tlsListener(common)))), bootstrap.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := Attach(context.Background(), w, bs, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			<-m.Ready()
+			l := w.served["l"]
+			if got := shown(l); got != "first" {
+				t.Fatalf("certificate %q, want first", got)
+			}
+			pair("second")
+			for deadline := time.Now().Add(30 * time.Second); shown(l) != "second"; {
+				if time.Now().After(deadline) {
+					t.Fatalf("certificate %q, want second", shown(l))
+				}
+				time.Sleep(time.Millisecond) // polling
+			}
+		})
+	}
+}
+
+func indent(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n  ") }
+
+// TestRedacted: keys, passwords and tickets are hidden, the rest is not.
+func TestRedacted(t *testing.T) {
+	l := parseListener(t, tlsListener(`{tls_certificates: [
+  {certificate_chain: {inline_string: public}, private_key: {inline_string: hidden1}, password: {inline_bytes: aGlkZGVuMg==}},
+  {certificate_chain: {filename: c}, private_key: {filename: /path/of/key}}]}`))
+	x, err := anypb.New(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := protojson.Format(redacted(x))
+	for _, word := range []string{"hidden1", "aGlkZGVuMg=="} {
+		if strings.Contains(text, word) {
+			t.Errorf("%q is shown in\n%s", word, text)
+		}
+	}
+	for _, word := range []string{"public", "/path/of/key", redactedText} {
+		if !strings.Contains(text, word) {
+			t.Errorf("%q is not shown in\n%s", word, text)
+		}
+	}
+	if !strings.Contains(protojson.Format(x), "hidden1") {
+		t.Error("the resource itself was changed")
+	}
+}
