@@ -2,6 +2,7 @@ package grpcclient
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -24,13 +25,14 @@ const (
 	maxHosts = 3
 )
 
-// Options configure a channel. The zero value is plaintext with the cluster's
-// name as the authority.
+// Options configure a channel. The zero value is the cluster's transport socket,
+// with the cluster's name as the authority.
 type Options struct {
 	// Authority is the :authority of all RPCs (GrpcService.envoy_grpc.authority);
 	// empty: the cluster's name, as in Envoy.
 	Authority string
-	// Credentials secure the connections; nil: plaintext.
+	// Credentials secure the connections in place of the cluster's transport
+	// socket; nil: that one does, if the cluster has one.
 	Credentials credentials.TransportCredentials
 	// Clock tells the instants of reported outcomes; nil: time since Dial.
 	Clock func() clock.Nanos
@@ -113,6 +115,9 @@ func (d *dialer) connect(ctx context.Context, h call.Host, attempt int) (net.Con
 	// Keepalive is HTTP/2's.
 	nd := net.Dialer{KeepAlive: -1}
 	conn, err := nd.DialContext(ctx, t.Network, t.Address)
+	if err == nil && t.Options != nil && t.Options.TLS != nil {
+		conn, err = secure(ctx, conn, t.Options.TLS, h)
+	}
 	if err != nil {
 		d.set.Done(h, &call.Outcome{
 			Host: h, Attempt: attempt,
@@ -122,4 +127,21 @@ func (d *dialer) connect(ctx context.Context, h call.Host, attempt int) (net.Con
 		return nil, err
 	}
 	return &hostConn{Conn: conn, dialer: d, host: h, attempt: attempt, start: start}, nil
+}
+
+// secure shakes hands as the host's cluster says. If it fails, conn is closed.
+func secure(ctx context.Context, conn net.Conn, t call.ClientTLS, h call.Host) (net.Conn, error) {
+	name := ""
+	if n, ok := h.(interface{ Hostname() string }); ok {
+		name = n.Hostname()
+	}
+	cfg, err := t.Config(name)
+	if err == nil {
+		tc := tls.Client(conn, cfg)
+		if err = tc.HandshakeContext(ctx); err == nil {
+			return tc, nil
+		}
+	}
+	_ = conn.Close()
+	return nil, fmt.Errorf("TLS handshake: %w", err)
 }
