@@ -190,7 +190,7 @@ func (b *binding) swap(l *listener.Listener) {
 			ch := old[lc.Key]
 			if ch == nil {
 				ch = &chain{Chain: worker.NewChain(lc.Key, lc.Name, lc.Manager)}
-				ch.Listener = l.Scope
+				ch.Listener = b.s.scope(l)
 			} else {
 				ch.SetManager(lc.Manager)
 			}

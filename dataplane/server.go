@@ -46,6 +46,7 @@ type Server struct {
 	log   *slog.Logger
 	drain time.Duration
 	group *worker.Group
+	reg   *telemetry.Registry
 	stats stats
 	done  chan struct{} // closed by Shutdown
 
@@ -86,6 +87,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		log:   o.Logger,
 		drain: cmp.Or(o.DrainTime, DefaultDrainTime),
+		reg:   o.Registry,
 		group: worker.NewGroup(worker.Options{
 			N:            o.Concurrency,
 			Logger:       o.Logger,

@@ -3,9 +3,22 @@
 package dataplane
 
 import (
+	"strings"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/h2"
+	"github.com/sluice-proxy/sluice/dataplane/listener"
 	"github.com/sluice-proxy/sluice/dataplane/telemetry"
 )
+
+// scope is where connections of l are counted: in its own scope or, as in
+// Envoy, under its first address with underscores for colons.
+func (s *Server) scope(l *listener.Listener) call.Scope {
+	if l.Scope != (call.Scope{}) {
+		return l.Scope
+	}
+	return s.reg.Scope(telemetry.KindListener, strings.ReplaceAll(l.Addresses[0].Address, ":", "_"))
+}
 
 // http2Names are the names of h2.Counters in the stats, Envoy's where Envoy
 // has the counter.

@@ -7,7 +7,36 @@ import (
 	"testing"
 
 	"github.com/sluice-proxy/sluice/dataplane/h2"
+	"github.com/sluice-proxy/sluice/dataplane/telemetry"
+	"github.com/sluice-proxy/sluice/test/echo"
 )
+
+// TestListenerStats: connections are counted under the listener's address.
+func TestListenerStats(t *testing.T) {
+	h, _ := backend(t, &echo.Server{Instance: "one"})
+	reg := telemetry.NewRegistry()
+	s, err := New(Options{Registry: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Shutdown(testContext(t)) })
+	mustServe(t, s, version(t, 1, h))
+	say(t, client(t, s))
+	got := map[string]uint64{}
+	for _, st := range reg.Collect(s) {
+		got[st.Name] = st.Value
+	}
+	want := map[string]uint64{
+		"listener.127.0.0.1_0.downstream_cx_total":   1,
+		"listener.127.0.0.1_0.downstream_cx_active":  1,
+		"listener.127.0.0.1_0.downstream_cx_destroy": 0,
+	}
+	for name, n := range want {
+		if v, ok := got[name]; !ok || v != n {
+			t.Errorf("%s is %d (there: %v), want %d", name, v, ok, n)
+		}
+	}
+}
 
 // TestHTTP2Names: every field of h2.Counters is added up by Add and has one
 // name in the stats.

@@ -72,14 +72,14 @@ const (
 	UpstreamRqPendingFailureEject
 	UpstreamRqCancelled
 	UpstreamRqTimeout
-	UpstreamRqMaintenance
+	UpstreamRqDropOverload
 	UpstreamRqPerTryTimeout
 	UpstreamRqRxReset
 	UpstreamRqTxReset
 	UpstreamRqRetry
 	UpstreamRqRetrySuccess
 	UpstreamRqRetryOverflow
-	UpstreamRqNoneHealthy
+	UpstreamCxNoneHealthy
 	// UpstreamCounters is the number of counters above.
 	UpstreamCounters
 )

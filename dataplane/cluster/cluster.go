@@ -59,6 +59,9 @@ func New(cfg Config) *Cluster {
 // Name returns the cluster's name.
 func (c *Cluster) Name() string { return c.cfg.Name }
 
+// Scope returns where the cluster is counted.
+func (c *Cluster) Scope() call.Scope { return c.cfg.Scope }
+
 // Config returns what the cluster was made with, defaults filled in.
 func (c *Cluster) Config() *Config { return &c.cfg }
 

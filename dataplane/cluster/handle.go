@@ -29,6 +29,14 @@ func (h *Handle) Set(c *Cluster) (old *Cluster) { return h.cell.Swap(c) }
 // Get returns the cluster, nil if there is none.
 func (h *Handle) Get() *Cluster { return h.cell.Load() }
 
+// Scope returns where the present cluster is counted: nowhere if there is none.
+func (h *Handle) Scope() call.Scope {
+	if c := h.cell.Load(); c != nil {
+		return c.Scope()
+	}
+	return call.Scope{}
+}
+
 // Pick chooses a host of the present cluster.
 func (h *Handle) Pick(c *call.Call, attempt int) (call.Host, error) {
 	cl := h.cell.Load()

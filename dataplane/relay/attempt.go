@@ -22,8 +22,9 @@ type Attempt struct {
 	// Owned by relay.
 
 	core   *Core
-	x      *Exchange // nil: abandoned
-	host   call.Host // until Done was called for it
+	x      *Exchange  // nil: abandoned
+	host   call.Host  // until Done was called for it
+	scope  call.Scope // of the host's cluster
 	number int
 
 	stream h2.Stream
@@ -134,7 +135,7 @@ func (a *Attempt) finish() {
 	}
 	if a.active {
 		a.active = false
-		a.core.Counters.Dec(a.scope(), call.UpstreamRqActive)
+		a.core.Counters.Dec(a.scope, call.UpstreamRqActive)
 		a.count(call.UpstreamRqCompleted)
 		if n := a.rec.HTTP / 100; n >= 1 && n <= 5 {
 			a.count(call.UpstreamRq1xx + call.Counter(n-1))
@@ -157,14 +158,7 @@ func (x *Exchange) done(a *Attempt) {
 	x.dec.Backends.Done(a.host, &a.rec)
 }
 
-func (a *Attempt) scope() call.Scope {
-	if o := a.host.Target().Options; o != nil {
-		return o.Cluster
-	}
-	return call.Scope{}
-}
-
-func (a *Attempt) count(c call.Counter) { a.core.Counters.Inc(a.scope(), c) }
+func (a *Attempt) count(c call.Counter) { a.core.Counters.Inc(a.scope, c) }
 
 // dropAttempt ends the attempt in progress, if any: nobody waits for its
 // response. Its outcome has flag.

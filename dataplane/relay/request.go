@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"errors"
+
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 )
@@ -147,11 +149,15 @@ func (x *Exchange) try() {
 	x.call.Draw = c.Rand.Uint64()
 	host, err := x.pick()
 	if err != nil {
+		x.countRefusal(err)
 		x.fail(err)
 		return
 	}
 	a := c.attempt()
 	a.x, a.host, a.number = x, host, x.tries
+	if o := host.Target().Options; o != nil {
+		a.scope = o.Cluster
+	}
 	a.rec.Host, a.rec.Attempt, a.rec.Start = host, x.tries, c.Now
 	x.rec.Host, x.rec.Attempt = host, x.tries
 	x.tries++
@@ -173,6 +179,23 @@ func (x *Exchange) try() {
 func (x *Exchange) pick() (h call.Host, err error) {
 	defer x.recovered("backend set", &err)
 	return x.dec.Backends.Pick(&x.call, x.tries)
+}
+
+// countRefusal counts for its cluster why there was no host.
+func (x *Exchange) countRefusal(err error) {
+	var r *call.Reply
+	set, ok := x.dec.Backends.(interface{ Scope() call.Scope })
+	if !ok || !errors.As(err, &r) {
+		return
+	}
+	switch {
+	case r.Flag&call.NoHealthyUpstream != 0:
+		x.core.Counters.Inc(set.Scope(), call.UpstreamCxNoneHealthy)
+	case r.Flag&call.UpstreamOverflow != 0: // Envoy counts max_requests here, too
+		x.core.Counters.Inc(set.Scope(), call.UpstreamRqPendingOverflow)
+	case r.Flag&call.DropOverload != 0:
+		x.core.Counters.Inc(set.Scope(), call.UpstreamRqDropOverload)
+	}
 }
 
 // start sends the request's headers, and what has come of the rest, on a's

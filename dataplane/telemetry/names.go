@@ -67,14 +67,14 @@ var clusterNames = [call.UpstreamCounters]string{
 	call.UpstreamRqPendingFailureEject: "upstream_rq_pending_failure_eject",
 	call.UpstreamRqCancelled:           "upstream_rq_cancelled",
 	call.UpstreamRqTimeout:             "upstream_rq_timeout",
-	call.UpstreamRqMaintenance:         "upstream_rq_maintenance",
+	call.UpstreamRqDropOverload:        "upstream_rq_drop_overload",
 	call.UpstreamRqPerTryTimeout:       "upstream_rq_per_try_timeout",
 	call.UpstreamRqRxReset:             "upstream_rq_rx_reset",
 	call.UpstreamRqTxReset:             "upstream_rq_tx_reset",
 	call.UpstreamRqRetry:               "upstream_rq_retry",
 	call.UpstreamRqRetrySuccess:        "upstream_rq_retry_success",
 	call.UpstreamRqRetryOverflow:       "upstream_rq_retry_overflow",
-	call.UpstreamRqNoneHealthy:         "upstream_rq_none_healthy",
+	call.UpstreamCxNoneHealthy:         "upstream_cx_none_healthy",
 }
 
 // layout says how the scopes of one kind are named.
@@ -89,6 +89,8 @@ type layout struct {
 var layouts = map[Kind]layout{
 	KindHTTP:    {"http", "envoy_http_conn_manager_prefix", httpNames[:]},
 	KindCluster: {"cluster", "envoy_cluster_name", clusterNames[:]},
+	// Of a listener only connections are counted.
+	KindListener: {"listener", "envoy_listener_address", httpNames[call.DownstreamCxTotal : call.DownstreamCxDestroy+1]},
 }
 
 // stat is a stat of the scope called scope.

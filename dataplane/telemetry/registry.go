@@ -16,8 +16,9 @@ type Kind uint8
 
 // Kinds of scopes.
 const (
-	KindHTTP    Kind = iota + 1 // http.<stat_prefix>.
-	KindCluster                 // cluster.<name>.
+	KindHTTP     Kind = iota + 1 // http.<stat_prefix>.
+	KindCluster                  // cluster.<name>.
+	KindListener                 // listener.<address>.
 )
 
 // Registry hands out scopes and single stats. Both live as long as the

@@ -510,3 +510,15 @@ func TestMaxRetries(t *testing.T) {
 	}
 	s.finish()
 }
+
+// TestNoHost: a call without a host is counted for its cluster.
+func TestNoHost(t *testing.T) {
+	s := newScript(t, nil, nil)
+	s.hosts[0].retired = true
+	r := s.call(&rpc{grpc: true})
+	s.expect(r, "200 grpc 14")
+	if n := s.wk.core.Counters[2][call.UpstreamCxNoneHealthy]; n != 1 {
+		t.Errorf("upstream_cx_none_healthy = %d", n)
+	}
+	s.finish()
+}

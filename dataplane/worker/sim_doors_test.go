@@ -51,6 +51,8 @@ func (s *simSet) rpcOf(c *call.Call) *rpc {
 	return s.w.rpcs[id-1]
 }
 
+func (s *simSet) Scope() call.Scope { return call.Scope{Index: 2} }
+
 func (s *simSet) Pick(c *call.Call, attempt int) (call.Host, error) {
 	r := s.rpcOf(c)
 	if r.headers {
