@@ -46,7 +46,7 @@ func (c *config) Status() xdsconfig.Status {
 		{Unit: xdsconfig.Unit{Name: "warming"}},
 		{
 			Unit:    xdsconfig.Unit{Name: "web", Serving: true},
-			Hosts:   []cluster.HostStatus{{Address: "10.0.0.1:80", Weight: 3, Health: cluster.HealthDraining}},
+			Hosts:   []cluster.HostStatus{{Address: "10.0.0.1:80", Weight: 3, Health: cluster.HealthDraining}, {Address: "[::1]:80"}},
 			Default: cluster.DefaultThresholds(),
 		},
 	}}
@@ -95,7 +95,9 @@ func TestPages(t *testing.T) {
 		{"GET", "/listeners?format=json", nil, 200, `"port_value":80`, ""},
 		{"GET", "/clusters", nil, 200, "web::default_priority::max_retries::3\n", "warming"},
 		{"GET", "/clusters?format=json", nil, 200, `"eds_health_status":"DRAINING"`, ""},
-		{"GET", "/clusters", nil, 200, "web::10.0.0.1:80::health_flags::draining\nweb::10.0.0.1:80::weight::3\n", ""},
+		{"GET", "/clusters", nil, 200, "web::10.0.0.1:80::health_flags::/eds_status_draining\nweb::10.0.0.1:80::weight::3\n", ""},
+		{"GET", "/clusters", nil, 200, "web::[::1]:80::health_flags::healthy\n", ""},
+		{"GET", "/clusters", nil, 200, "web::observability_name::web\n", "UNKNOWN"},
 		{"GET", "/config_dump", nil, 200, `"web"`, "EndpointsConfigDump"},
 		{"GET", "/config_dump?include_eds", nil, 200, "EndpointsConfigDump", ""},
 		{"GET", "/config_dump?name_regex=w.b", nil, 200, `"web"`, `"db"`},

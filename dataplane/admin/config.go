@@ -2,9 +2,11 @@ package admin
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
@@ -137,6 +139,7 @@ func (h *Handler) clusters(w http.ResponseWriter, r *http.Request) {
 	}
 	var b strings.Builder
 	for _, c := range cls.GetClusterStatuses() {
+		fmt.Fprintf(&b, "%s::observability_name::%s\n", c.GetName(), c.GetObservabilityName())
 		fmt.Fprintf(&b, "%s::added_via_api::%t\n", c.GetName(), c.GetAddedViaApi())
 		for _, t := range c.GetCircuitBreakers().GetThresholds() {
 			p := strings.ToLower(t.GetPriority().String())
@@ -150,26 +153,41 @@ func (h *Handler) clusters(w http.ResponseWriter, r *http.Request) {
 			for _, s := range hs.GetStats() {
 				fmt.Fprintf(&b, "%s%s::%d\n", prefix, s.GetName(), s.GetValue())
 			}
-			health := strings.ToLower(hs.GetHealthStatus().GetEdsHealthStatus().String())
-			if health == "unknown" {
-				health = "healthy"
-			}
 			fmt.Fprintf(&b, "%shostname::%s\n", prefix, hs.GetHostname())
-			fmt.Fprintf(&b, "%shealth_flags::%s\n", prefix, health)
+			fmt.Fprintf(&b, "%shealth_flags::%s\n", prefix, healthFlags[hs.GetHealthStatus().GetEdsHealthStatus()])
 			fmt.Fprintf(&b, "%sweight::%d\n", prefix, hs.GetWeight())
 			fmt.Fprintf(&b, "%sregion::%s\n", prefix, hs.GetLocality().GetRegion())
 			fmt.Fprintf(&b, "%szone::%s\n", prefix, hs.GetLocality().GetZone())
 			fmt.Fprintf(&b, "%ssub_zone::%s\n", prefix, hs.GetLocality().GetSubZone())
+			fmt.Fprintf(&b, "%scanary::false\n", prefix)
 			fmt.Fprintf(&b, "%spriority::%d\n", prefix, hs.GetPriority())
 		}
 	}
 	text(w, b.String())
 }
 
+// healthFlags are Envoy's words in the text of /clusters.
+var healthFlags = map[corev3.HealthStatus]string{
+	corev3.HealthStatus_HEALTHY:   "healthy",
+	corev3.HealthStatus_UNHEALTHY: "/failed_eds_health",
+	corev3.HealthStatus_TIMEOUT:   "/failed_eds_health",
+	corev3.HealthStatus_DRAINING:  "/eds_status_draining",
+	corev3.HealthStatus_DEGRADED:  "/degraded_eds_health",
+}
+
+// edsHealth is a host's health; as in Envoy, a host of which nothing is said is
+// healthy.
+func edsHealth(h cluster.Health) corev3.HealthStatus {
+	if h == cluster.HealthUnknown {
+		return corev3.HealthStatus_HEALTHY
+	}
+	return corev3.HealthStatus(h)
+}
+
 // clusterStatus is Envoy's message for a cluster.
 func clusterStatus(c xdsconfig.ClusterStatus) *adminv3.ClusterStatus {
 	out := &adminv3.ClusterStatus{
-		Name: c.Name, AddedViaApi: !c.Static,
+		Name: c.Name, ObservabilityName: c.Name, AddedViaApi: !c.Static,
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{
 			thresholds(corev3.RoutingPriority_DEFAULT, c.Default), thresholds(corev3.RoutingPriority_HIGH, c.High),
 		}},
@@ -181,7 +199,7 @@ func clusterStatus(c xdsconfig.ClusterStatus) *adminv3.ClusterStatus {
 		out.HostStatuses = append(out.HostStatuses, &adminv3.HostStatus{
 			Address: protoAddress(hs.Address), Hostname: hs.Hostname, Weight: hs.Weight, Priority: hs.Priority,
 			Locality:     &corev3.Locality{Region: hs.Region, Zone: hs.Zone, SubZone: hs.SubZone},
-			HealthStatus: &adminv3.HostHealthStatus{EdsHealthStatus: corev3.HealthStatus(hs.Health)},
+			HealthStatus: &adminv3.HostHealthStatus{EdsHealthStatus: edsHealth(hs.Health)},
 			Stats: []*adminv3.SimpleMetric{
 				stat("cx_connect_fail", hs.ConnectErrors, adminv3.SimpleMetric_COUNTER),
 				stat("rq_active", uint64(max(hs.Active, 0)), adminv3.SimpleMetric_GAUGE),
@@ -220,5 +238,5 @@ func addressText(a *corev3.Address) string {
 		return p.GetPath()
 	}
 	sa := a.GetSocketAddress()
-	return fmt.Sprintf("%s:%d", sa.GetAddress(), sa.GetPortValue())
+	return net.JoinHostPort(sa.GetAddress(), strconv.FormatUint(uint64(sa.GetPortValue()), 10))
 }
