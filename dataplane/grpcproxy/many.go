@@ -16,9 +16,9 @@ import (
 // fanOut relays a One2Many call.
 func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend) error {
 	ctx, cancel := context.WithCancel(ss.Context())
-	f := &fan{ss: ss, method: method, cancel: cancel, merge: h.merge}
+	f := &fan{ss: ss, method: method, ctx: ctx, cancel: cancel, merge: h.merge}
 	f.streaming = h.streamed != nil && h.streamed(method)
-	f.open(ctx, backends)
+	f.open(backends)
 	defer f.close()
 
 	errs := make([]error, len(f.dests))
@@ -62,6 +62,7 @@ func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend
 type fan struct {
 	ss        grpc.ServerStream
 	method    string
+	ctx       context.Context // of all calls //nolint:containedctx // ends with the call
 	cancel    context.CancelFunc
 	merge     Merger
 	streaming bool
@@ -88,7 +89,7 @@ type destination struct {
 
 // open makes the calls, all at once: a backend that is slow to connect holds
 // up none of the others.
-func (f *fan) open(ctx context.Context, backends []Backend) {
+func (f *fan) open(backends []Backend) {
 	f.dests = make([]*destination, len(backends))
 	f.awaited = len(backends)
 	var opening sync.WaitGroup
@@ -96,7 +97,7 @@ func (f *fan) open(ctx context.Context, backends []Backend) {
 		d := &destination{backend: b, gone: make(chan struct{})}
 		f.dests[i] = d
 		opening.Go(func() {
-			d.cs, d.err = open(ctx, f.ss, f.method, b)
+			d.cs, d.err = open(f.ctx, f.ss, f.method, b)
 		})
 	}
 	opening.Wait()
@@ -122,11 +123,10 @@ func (f *fan) read() {
 	defer func() {
 		for _, d := range f.dests {
 			if d.queue != nil {
-				close(d.queue)
+				d.finish()
 			}
 		}
 	}()
-	ctx := f.ss.Context()
 	for {
 		var m Frame
 		if err := f.ss.RecvMsg(&m); err != nil {
@@ -146,7 +146,7 @@ func (f *fan) read() {
 				live++
 			case <-d.gone:
 				c.Free()
-			case <-ctx.Done():
+			case <-f.ctx.Done():
 				c.Free()
 			}
 		}
@@ -157,23 +157,40 @@ func (f *fan) read() {
 	}
 }
 
-// send writes the requests to one destination.
+// send writes the requests to one destination, until the last or the call's end.
 func (d *destination) send(f *fan) {
-	var err error
-	for m := range d.queue {
-		if err == nil {
-			if err = d.cs.SendMsg(m); err != nil {
-				close(d.gone)
-				if !errors.Is(err, io.EOF) { // else RecvMsg tells
-					f.fail(err)
-				}
+	defer close(d.gone)
+	for {
+		select {
+		case m, more := <-d.queue:
+			if !more {
+				_ = d.cs.CloseSend() // it never fails; RecvMsg tells the call's end
+				return
 			}
+			err := d.cs.SendMsg(m)
+			m.Free()
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, io.EOF) { // else RecvMsg tells
+				f.fail(err)
+			}
+			return
+		case <-f.ctx.Done():
+			return
 		}
-		m.Free()
 	}
-	if err == nil {
-		close(d.gone)
-		_ = d.cs.CloseSend()
+}
+
+// finish says that no requests follow, and frees those that nobody takes.
+func (d *destination) finish() {
+	close(d.queue)
+	select {
+	case <-d.gone:
+		for m := range d.queue {
+			m.Free()
+		}
+	default:
 	}
 }
 
@@ -185,6 +202,13 @@ func (f *fan) fail(err error) {
 	}
 	f.mu.Unlock()
 	f.cancel()
+}
+
+// failed reports that the call has failed: what comes now may follow from it.
+func (f *fan) failed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.clientErr != nil || f.caused != nil
 }
 
 func (f *fan) clientError() error {

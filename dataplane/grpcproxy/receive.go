@@ -113,7 +113,7 @@ func (f *fan) toMessage(d *destination) ([]byte, error) {
 		f.addTrailer(d)
 	}
 	err := d.err
-	if f.clientError() != nil || f.ss.Context().Err() != nil {
+	if f.failed() || f.ss.Context().Err() != nil {
 		return nil, f.cause(err)
 	}
 	var info *infoError

@@ -16,8 +16,8 @@ import (
 // that go before what the client still sends.
 func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Backend, first []*Frame) error {
 	ctx, cancel := context.WithCancel(ss.Context())
-	f := &fan{ss: ss, method: method, cancel: cancel}
-	f.open(ctx, backends)
+	f := &fan{ss: ss, method: method, ctx: ctx, cancel: cancel}
+	f.open(backends)
 	defer f.close()
 	defer cancel()
 	for i, d := range f.dests {

@@ -1,0 +1,287 @@
+package grpcproxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/cluster"
+	"github.com/sluice-proxy/sluice/dataplane/grpcproxy"
+	"github.com/sluice-proxy/sluice/dataplane/listener"
+	"github.com/sluice-proxy/sluice/dataplane/xdsconfig"
+	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
+)
+
+var _ xdsconfig.Server = (*grpcproxy.XDSDirector)(nil)
+
+// attach makes a director of a bootstrap.
+func attach(t *testing.T, yaml string) *grpcproxy.XDSDirector {
+	t.Helper()
+	bs, err := bootstrap.Parse([]byte(yaml), bootstrap.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := grpcproxy.NewXDSDirector(grpcproxy.XDSOptions{})
+	m, err := xdsconfig.Attach(t.Context(), d, bs, xdsconfig.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.Close()
+		d.Close()
+	})
+	return d
+}
+
+// bootstrapOf has one listener with routes, and clusters by name.
+func bootstrapOf(routes string, clusters map[string]string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `
+static_resources:
+  listeners:
+  - name: edge
+    address: {socket_address: {address: 127.0.0.1, port_value: 1}}
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: edge
+          http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]
+          route_config:
+            virtual_hosts:
+%s
+  clusters:
+`, routes)
+	for name, addr := range clusters {
+		host, port, _ := net.SplitHostPort(addr)
+		fmt.Fprintf(&b, `
+  - name: %s
+    type: STATIC
+    connect_timeout: 1s
+    load_assignment:
+      cluster_name: %s
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: %s, port_value: %s}}}}]}]
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
+`, name, name, host, port)
+	}
+	return b.String()
+}
+
+// 1.5, 1.7, 1.12, 1.13, 1.59: backends and mappings are declared: by
+// authority, by path, by metadata; what matches nothing, and clusters that are
+// not there, answer as the data plane would.
+func TestXDSDirector(t *testing.T) {
+	seen := make(chan metadata.MD, 1)
+	d := attach(t, bootstrapOf(`
+            - name: staging
+              domains: [staging.example.com]
+              routes: [{match: {prefix: /}, route: {cluster: staging}}]
+            - name: prod
+              domains: ["*"]
+              request_headers_to_add: [{header: {key: from, value: edge}}]
+              request_headers_to_remove: [secret]
+              response_headers_to_add: [{header: {key: served, value: prod}}]
+              routes:
+              - match: {prefix: /acme.internal.}
+                direct_response: {status: 403, body: {inline_string: internal}}
+              - match: {prefix: /, headers: [{name: blob-bin, string_match: {exact: AP8}}]}
+                route: {cluster: staging}
+              - match: {prefix: /acme.v1.Missing/}
+                route: {cluster: nowhere}
+              - match: {prefix: /acme.v1.Slow/}
+                route: {cluster: slow, timeout: 0.2s}
+              - match: {prefix: /acme.}
+                route: {cluster: prod, prefix_rewrite: /rewritten.}
+`, map[string]string{
+		"staging": startBackend(t, named("staging")),
+		"slow": startBackend(t, func(ss grpc.ServerStream) error {
+			<-ss.Context().Done()
+			return nil
+		}),
+		"prod": startBackend(t, func(ss grpc.ServerStream) error {
+			md, _ := metadata.FromIncomingContext(ss.Context())
+			m, _ := grpc.MethodFromServerStream(ss)
+			md.Set("method", m)
+			seen <- md
+			return named("prod")(ss)
+		}),
+	}))
+	cc := startProxy(t, grpcproxy.TransparentHandler(d.Direct))
+	ctx := metadata.AppendToOutgoingContext(testContext(t), "secret", "s")
+
+	if got, err := ask(t, ctx, cc, "", grpc.CallAuthority("staging.example.com")); got != "staging" || err != nil {
+		t.Errorf("by authority: %q, %v", got, err)
+	}
+	if got, err := ask(t, metadata.AppendToOutgoingContext(ctx, "blob-bin", "\x00\xff"), cc, ""); got != "staging" || err != nil {
+		t.Errorf("by metadata: %q, %v", got, err)
+	}
+	cs := stream(t, ctx, cc, grpc.CallAuthority("api.example.com"))
+	_ = cs.CloseSend()
+	want(t, cs, "prod")
+	if h, _ := cs.Header(); fmt.Sprint(h.Get("served")) != "[prod]" {
+		t.Errorf("response headers %v", h)
+	}
+	md := <-seen
+	if got := fmt.Sprint(md.Get("from"), md.Get("secret"), md.Get(":authority"), md.Get("method")); got != "[edge] [] [api.example.com] [/rewritten.v1.Orders/Call]" {
+		t.Errorf("the backend saw %s", got)
+	}
+	for m, want := range map[string]codes.Code{
+		"/acme.internal.X/Y":    codes.PermissionDenied,
+		"/acme.v1.Missing/Call": codes.Unavailable,
+		"/other.Service/Call":   codes.Unimplemented,
+		"/acme.v1.Slow/Call":    codes.DeadlineExceeded,
+	} {
+		var out grpcproxy.Frame
+		err := cc.Invoke(ctx, m, &grpcproxy.Frame{}, &out, grpc.ForceCodecV2(grpcproxy.Codec()))
+		if status.Code(err) != want {
+			t.Errorf("%s: %v, want %v", m, err, want)
+		}
+	}
+}
+
+// fixed is a Director that sends every call to one set, as the parts of a
+// compiled snapshot can be put together by hand.
+type fixed struct{ set call.BackendSet }
+
+func (f fixed) Direct(*call.Call) (call.Decision, error) { return call.Decision{Backends: f.set}, nil }
+
+func edge(t *testing.T, d call.Director) *listener.Listener {
+	t.Helper()
+	chains, err := listener.NewTable(nil, &listener.Chain{Manager: &call.Manager{Director: d}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &listener.Listener{Name: "edge", Chains: chains}
+}
+
+func endpoints(addrs ...string) *cluster.Assignment {
+	l := cluster.Locality{Weight: 1}
+	for _, a := range addrs {
+		l.Endpoints = append(l.Endpoints, cluster.Endpoint{Network: "tcp", Address: a})
+	}
+	return &cluster.Assignment{Localities: []cluster.Locality{l}}
+}
+
+// 1.59: calls go round the endpoints, an update of the endpoints counts with
+// the next call and not for those in progress, and the balancer's accounts are
+// even at the end.
+func TestXDSDirectorFollowsEndpoints(t *testing.T) {
+	a, b := startBackend(t, echo), startBackend(t, named("b"))
+	cl := cluster.New(cluster.Config{Name: "c", Options: &call.UpstreamOptions{}})
+	cl.Update(endpoints(a))
+	h := cluster.NewHandle("c")
+	h.Set(cl)
+	d := grpcproxy.NewXDSDirector(grpcproxy.XDSOptions{})
+	defer d.Close()
+	cc := startProxy(t, grpcproxy.TransparentHandler(d.Direct))
+
+	if _, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.Unavailable {
+		t.Errorf("without a listener: %v", err)
+	}
+	if err := d.Serve(edge(t, fixed{h})); err != nil {
+		t.Fatal(err)
+	}
+	long := stream(t, testContext(t), cc)
+	send(t, long, "1")
+	want(t, long, "1")
+
+	cl.Update(endpoints(b))
+	d.Sweep()
+	for range 3 {
+		if got, err := ask(t, testContext(t), cc, "x"); got != "b" || err != nil {
+			t.Errorf("after the update: %q, %v", got, err)
+		}
+	}
+	send(t, long, "2")
+	want(t, long, "2")
+	_ = long.CloseSend()
+	if _, err := recv(long); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+
+	cl.Update(endpoints(a, b))
+	got := map[string]int{}
+	for range 10 {
+		m, err := ask(t, testContext(t), cc, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[m]++
+	}
+	if got["a"] != 5 || got["b"] != 5 {
+		t.Errorf("shares %v", got)
+	}
+	for _, hs := range cl.Hosts() {
+		if hs.Active != 0 {
+			t.Errorf("%s has %d calls when all have ended", hs.Address, hs.Active)
+		}
+	}
+	d.Remove("edge")
+	if _, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.Unavailable {
+		t.Errorf("after the listener has gone: %v", err)
+	}
+}
+
+// pending is a Director that decides later.
+type pending struct {
+	set  call.BackendSet
+	err  error
+	wait bool
+}
+
+func (p *pending) Direct(c *call.Call) (call.Decision, error) {
+	if !p.wait {
+		p.wait = true
+		h := c.Handle
+		go h.Resume(p.err)
+		return call.Decision{}, call.ErrPending
+	}
+	return call.Decision{Backends: p.set}, nil
+}
+
+// 1.59: a Director may answer later, or fail; a call that is waiting ends with
+// its client.
+func TestXDSDirectorPending(t *testing.T) {
+	cl := cluster.New(cluster.Config{Name: "c", Options: &call.UpstreamOptions{}})
+	cl.Update(endpoints(startBackend(t, echo)))
+	d := grpcproxy.NewXDSDirector(grpcproxy.XDSOptions{Listener: "edge"})
+	defer d.Close()
+	cc := startProxy(t, grpcproxy.TransparentHandler(d.Direct))
+	for _, p := range []*pending{{set: cl}, {set: cl, err: call.ReplyOverflow}} {
+		if err := d.Serve(edge(t, p)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ask(t, testContext(t), cc, "x")
+		if p.err == nil && (got != "x" || err != nil) || p.err != nil && status.Code(err) != codes.Unavailable {
+			t.Errorf("%v: %q, %v", p.err, got, err)
+		}
+	}
+	never := directorFunc(func(*call.Call) (call.Decision, error) { return call.Decision{}, call.ErrPending })
+	if err := d.Serve(edge(t, never)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(testContext(t), 100*time.Millisecond)
+	defer cancel()
+	if _, err := ask(t, ctx, cc, "x"); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("got %v", err)
+	}
+}
+
+type directorFunc func(*call.Call) (call.Decision, error)
+
+func (f directorFunc) Direct(c *call.Call) (call.Decision, error) { return f(c) }
