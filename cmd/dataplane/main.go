@@ -66,6 +66,8 @@ func run(o *options) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// As Envoy: what rotates logs, or closes a terminal, ends no calls.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1)
 	reg := telemetry.NewRegistry()
 	srv, err := dataplane.New(dataplane.Options{Concurrency: o.concurrency, Logger: log, Registry: reg, DrainTime: o.drainTime()})
 	if err != nil {
@@ -78,8 +80,11 @@ func run(o *options) error {
 	if err != nil {
 		return errors.Join(err, shutdown(srv, 0))
 	}
-	serveAdmin, err := startAdmin(ctx, o, bs, admin.Options{
-		Bootstrap: bs, Registry: reg, Counters: srv, Config: mgr, Drain: srv.Drain, Quit: stop,
+	// The interface answers until the last call has ended.
+	adminCtx, stopAdmin := context.WithCancel(context.Background())
+	defer stopAdmin()
+	waitAdmin, err := startAdmin(adminCtx, o, bs, admin.Options{
+		Bootstrap: bs, Registry: reg, Counters: srv, Config: mgr, Drain: srv.Drain, Quit: stop, Stopping: ctx.Done(),
 		Version: version(), CommandLine: o.commandLine(), Logger: log,
 		Listeners: func() (out []admin.Listener) {
 			for _, l := range srv.Listeners() {
@@ -98,7 +103,8 @@ func run(o *options) error {
 	log.Info("shutting down", "grace", o.grace)
 	mgr.Close()
 	err = shutdown(srv, o.grace)
-	return errors.Join(err, serveAdmin())
+	stopAdmin()
+	return errors.Join(err, waitAdmin())
 }
 
 // shutdown gives calls in progress the time given to end.

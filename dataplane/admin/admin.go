@@ -26,7 +26,9 @@ type Options struct {
 	// Drain asks the clients of all connections to go elsewhere.
 	Drain func()
 	// Quit ends the process, gracefully. It returns at once.
-	Quit        func()
+	Quit func()
+	// Stopping is closed when the process begins to end: it is DRAINING then.
+	Stopping    <-chan struct{}
 	Version     string
 	CommandLine *adminv3.CommandLineOptions // for /server_info
 	Logger      *slog.Logger

@@ -60,6 +60,7 @@ func TestPages(t *testing.T) {
 	reg.Counter("listener_manager.lds.update_success")
 	scope := reg.Scope(telemetry.KindCluster, "web")
 	drained, quit := 0, 0
+	stopping := make(chan struct{})
 	h := New(Options{
 		Bootstrap: &bootstrapv3.Bootstrap{Node: &corev3.Node{Id: "n-1"}},
 		Registry:  reg,
@@ -68,6 +69,7 @@ func TestPages(t *testing.T) {
 		Config:    cfg,
 		Drain:     func() { drained++ },
 		Quit:      func() { quit++ },
+		Stopping:  stopping,
 		Version:   "v",
 	})
 	ask := func(method, path string) (int, string) {
@@ -84,6 +86,7 @@ func TestPages(t *testing.T) {
 		{"GET", "/ready", nil, 503, "INITIALIZING", ""},
 		{"GET", "/ready", func() { close(cfg.ready) }, 200, "LIVE", ""},
 		{"GET", "/server_info", nil, 200, `"n-1"`, ""},
+		{"GET", "/server_info", nil, 200, `"state":"LIVE"`, ""},
 		{"GET", "/stats", nil, 200, "cluster.web.upstream_rq_total: 9\n", ""},
 		{"GET", "/stats?usedonly", nil, 200, "cluster_manager.cds.update_success: 2\n", "lds"},
 		{"GET", "/stats?filter=^listener_manager", nil, 200, "listener_manager.lds.update_success: 0\n", "cluster"},
@@ -111,6 +114,7 @@ func TestPages(t *testing.T) {
 		{"GET", "/ready", nil, 503, "DRAINING", ""},
 		{"POST", "/healthcheck/ok", nil, 200, "OK", ""},
 		{"GET", "/ready", nil, 200, "LIVE", ""},
+		{"GET", "/server_info", func() { close(stopping) }, 200, `"state":"DRAINING"`, ""},
 		{"POST", "/drain_listeners?graceful", nil, 200, "OK", ""},
 		{"POST", "/quitquitquit", nil, 200, "OK", ""},
 	}

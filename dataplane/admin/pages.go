@@ -20,6 +20,11 @@ import (
 
 // state is the proxy's state in Envoy's terms.
 func (h *Handler) state() adminv3.ServerInfo_State {
+	select {
+	case <-h.o.Stopping:
+		return adminv3.ServerInfo_DRAINING
+	default:
+	}
 	switch {
 	case h.failed.Load() || h.drains.Load():
 		return adminv3.ServerInfo_DRAINING
@@ -51,12 +56,22 @@ func (h *Handler) serverInfo(w http.ResponseWriter, _ *http.Request) {
 		Node:               h.o.Bootstrap.GetNode(),
 		CommandLineOptions: h.o.CommandLine,
 	}
-	writeProto(w, info)
+	writeWhole(w, info)
 }
 
 // writeProto writes m as Envoy does: JSON with the names of the API, indented.
 func writeProto(w http.ResponseWriter, m proto.Message) {
-	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	writeMessage(w, m, protojson.MarshalOptions{UseProtoNames: true})
+}
+
+// writeWhole is writeProto for messages that Envoy writes with all values, zero
+// or not: the state LIVE is zero.
+func writeWhole(w http.ResponseWriter, m proto.Message) {
+	writeMessage(w, m, protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true})
+}
+
+func writeMessage(w http.ResponseWriter, m proto.Message, o protojson.MarshalOptions) {
+	b, err := o.Marshal(m)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -181,7 +196,7 @@ func (h *Handler) listeners(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) memory(w http.ResponseWriter, _ *http.Request) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	writeProto(w, &adminv3.Memory{
+	writeWhole(w, &adminv3.Memory{
 		Allocated:          m.HeapInuse,
 		HeapSize:           m.HeapSys,
 		PageheapUnmapped:   m.HeapReleased,
