@@ -314,7 +314,7 @@ func (c *Conn) reader() {
 	err := c.readAll()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err == nil || err == io.EOF {
+	if c.err == nil || errors.Is(err, io.EOF) {
 		c.err = err
 	}
 	for _, s := range c.streams {
