@@ -9,7 +9,7 @@ DEMO     ?=
 PKGS     ?= ./...
 TOOLS    := -modfile=tools/go.mod
 
-.PHONY: help build test race plant lint run bench conformance family fuzz check clean
+.PHONY: help build test race plant lint run bench pgo attack conformance family fuzz check clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ run: build ## Watch a control plane steer two proxies (DEMO=10s ends by itself)
 
 bench: build ## Measure CPU per call beside the proxies found on PATH, into docs/performance.md
 	$(GO) run ./test/bench run -dataplane $(BIN)/dataplane -doc docs/performance.md $(BENCHFLAGS)
+
+pgo: build ## Record the CPU profile that the compiler optimises the proxy with
+	$(GO) run ./test/bench pgo -dataplane $(BIN)/dataplane
+
+attack: ## Attack the real binary in every way it has a limit for
+	$(GO) test ./test/attack -v -timeout 30m $(ATTACKFLAGS)
 
 conformance: build ## Run h2spec, gRPC interop and connectconformance through the proxy
 	test/conformance/run $(CONFORMANCEFLAGS)

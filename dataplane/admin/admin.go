@@ -50,6 +50,7 @@ type Handler struct {
 	failed atomic.Bool // POST /healthcheck/fail
 	drains atomic.Bool // POST /drain_listeners
 	pages  []page
+	cpu    profiler
 }
 
 // page is one path, for /help.
@@ -93,6 +94,7 @@ func New(o Options) *Handler {
 		}
 		text(w, "OK\n")
 	})
+	h.post("/cpuprofiler", "write a CPU profile to admin.profile_path (enable=y|n)", h.cpuProfiler)
 	h.post("/quitquitquit", "end the process", func(w http.ResponseWriter, _ *http.Request) {
 		text(w, "OK\n")
 		if h.o.Quit != nil {
