@@ -185,6 +185,9 @@ func (m *Manager) dumpSecrets(d *adminv3.SecretsConfigDump) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.secrets)) {
 		ss := m.secrets[name]
+		if !ss.used() {
+			continue
+		}
 		c := &adminv3.SecretsConfigDump_DynamicSecret{
 			Name: name, VersionInfo: ss.version, ErrorState: ss.failure.dump(), ClientStatus: ss.failure.status(adminv3.ClientResourceStatus_REQUESTED),
 		}

@@ -19,6 +19,7 @@ const lapsedWait = time.Second
 const (
 	maxLapsedEndpoints = 256
 	maxLapsedRoutes    = 16
+	maxLapsedSecrets   = 64
 )
 
 // fetchWait is how long to wait for a resource whose initial_fetch_timeout is

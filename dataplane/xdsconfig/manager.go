@@ -96,6 +96,7 @@ type Manager struct {
 
 	lapsedEndpoints lapsedNames
 	lapsedRoutes    lapsedNames
+	lapsedSecrets   lapsedNames
 
 	// Atomic: read by workers for cluster_header.
 
@@ -141,6 +142,7 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 		versions:        map[string]string{},
 		lapsedEndpoints: lapsedNames{most: maxLapsedEndpoints},
 		lapsedRoutes:    lapsedNames{most: maxLapsedRoutes},
+		lapsedSecrets:   lapsedNames{most: maxLapsedSecrets},
 	}
 	m.ctx, m.cancel = context.WithCancel(ctx)
 	m.existing.Store(&map[string]*cluster.Handle{})
@@ -223,7 +225,7 @@ func (m *Manager) settle() {
 		m.subscribe(xdsclient.RouteType, &m.routeIntake.wanted, usedNames(m.routes))
 	}
 	if d.secrets {
-		m.subscribe(xdsclient.SecretType, &m.secretIntake.wanted, m.usedSecrets())
+		m.subscribe(xdsclient.SecretType, &m.secretIntake.wanted, usedNames(m.secrets))
 	}
 	if d.sweep {
 		m.server.Sweep()

@@ -21,7 +21,11 @@ type secretState struct {
 	version string
 	updated time.Time
 	failure *failure
+	lapsed  bool // for a time nobody was subscribed; see endpointState
 }
+
+func (ss *secretState) used() bool { return len(ss.users) > 0 }
+func (ss *secretState) lapse()     { ss.lapsed = true }
 
 // secretSet is what one version of a listener or cluster needs for its TLS.
 type secretSet struct {
@@ -66,29 +70,34 @@ func (m *Manager) useSecrets(n *Secrets, owner string, came func()) *secretSet {
 		b := &boundSecret{src: src, set: s}
 		s.bound = append(s.bound, b)
 		s.missing[b] = true
+		wait := src.FetchTimeout
 		if src.Path != "" {
 			b.stop = m.followSecretFile(b)
-		} else if res := m.subscribeSecret(b); res != nil {
-			m.takeSecret(b, res.value)
+		} else {
+			wait = fetchWait(wait, m.subscribeSecret(b).lapsed)
 		}
-		if s.missing[b] && src.FetchTimeout > 0 {
-			s.timers = append(s.timers, m.later(src.FetchTimeout, func() { m.secretTimeout(b) }))
+		if s.missing[b] && wait > 0 {
+			s.timers = append(s.timers, m.later(wait, func() { m.secretTimeout(b) }))
 		}
 	}
 	return s
 }
 
-// subscribeSecret makes b a user of a secret that comes over ADS and returns
-// its last good version.
-func (m *Manager) subscribeSecret(b *boundSecret) *resource[*tlsv3.Secret] {
+// subscribeSecret makes b a user of a secret that comes over ADS. If that is
+// known and up to date b need not wait.
+func (m *Manager) subscribeSecret(b *boundSecret) *secretState {
 	ss := m.secrets[b.src.Name]
 	if ss == nil {
 		ss = &secretState{users: map[*boundSecret]bool{}}
 		m.secrets[b.src.Name] = ss
-		m.dirty.secrets = true
 	}
+	m.lapsedSecrets.take(b.src.Name)
 	ss.users[b] = true
-	return ss.res
+	m.dirty.secrets = true
+	if ss.res != nil && !ss.lapsed {
+		m.takeSecret(b, ss.res.value)
+	}
+	return ss
 }
 
 // takeSecret gives b a version of its secret, outside of a response.
@@ -122,8 +131,17 @@ func (m *Manager) secretCame(b *boundSecret) {
 	}
 }
 
-// secretTimeout ends the wait for b: until its secret comes, handshakes fail.
+// secretTimeout ends the wait for b: with the secret from before or, without
+// one, so that handshakes fail until it comes.
 func (m *Manager) secretTimeout(b *boundSecret) {
+	if !b.set.missing[b] {
+		return
+	}
+	if ss := m.secrets[b.src.Name]; b.src.Path == "" && ss.res != nil {
+		m.log.Info(b.set.owner+" takes the secret that it had", "secret", b.src.Name, "version", ss.version)
+		ss.lapsed = false
+		m.takeSecret(b, ss.res.value)
+	}
 	if !b.set.missing[b] {
 		return
 	}
@@ -132,7 +150,8 @@ func (m *Manager) secretTimeout(b *boundSecret) {
 	m.secretCame(b)
 }
 
-// releaseSecrets ends what useSecrets began. Contexts keep what they have.
+// releaseSecrets ends what useSecrets began. Contexts keep what they have, and
+// the last versions are kept for a while, should the user be made again.
 func (m *Manager) releaseSecrets(s *secretSet) {
 	if s == nil {
 		return
@@ -153,26 +172,17 @@ func (m *Manager) releaseSecrets(s *secretSet) {
 			continue
 		}
 		delete(ss.users, b)
-		if len(ss.users) == 0 {
-			m.dirty.secrets = true
+		if ss.used() {
+			continue
+		}
+		m.dirty.secrets = true
+		if ss.res == nil {
+			delete(m.secrets, b.src.Name)
+		} else if old, full := m.lapsedSecrets.keep(b.src.Name); full {
+			delete(m.secrets, old)
 		}
 	}
 	s.bound, s.stops, s.timers = nil, nil, nil
-}
-
-// usedSecrets returns the names of the secrets that somebody uses, and forgets
-// the others. What lost its last user and found another before is as up to
-// date as ever.
-func (m *Manager) usedSecrets() map[string]bool {
-	names := make(map[string]bool, len(m.secrets))
-	for name, ss := range m.secrets {
-		if len(ss.users) > 0 {
-			names[name] = true
-		} else {
-			delete(m.secrets, name)
-		}
-	}
-	return names
 }
 
 func stopAll(stops []func()) {
@@ -187,11 +197,11 @@ func (m *Manager) applySecrets(b *batch[*tlsv3.Secret]) {
 	var errs []error
 	for _, res := range b.resources {
 		ss := m.secrets[res.name]
-		if ss == nil {
+		if ss == nil || !ss.used() {
 			continue // nobody wants it any more
 		}
 		err := res.err
-		if err == nil && (ss.res == nil || ss.res.print != res.print) {
+		if err == nil && (ss.res == nil || ss.res.print != res.print || ss.lapsed) {
 			if err = m.applySecret(ss, res); err != nil {
 				errs = append(errs, err)
 			} else {
@@ -203,7 +213,7 @@ func (m *Manager) applySecrets(b *batch[*tlsv3.Secret]) {
 			m.log.Warn("secret refused, the last good version stays", "secret", res.name, "version", b.response.Version, "reason", err)
 			continue
 		}
-		ss.failure, ss.res, ss.version = nil, res, b.response.Version
+		ss.failure, ss.res, ss.version, ss.lapsed = nil, res, b.response.Version, false
 	}
 	m.applied(b.response, b.fault(errs...))
 }
