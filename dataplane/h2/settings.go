@@ -1,6 +1,9 @@
 package h2
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // writeSettings sends our SETTINGS and opens the connection window. A client's
 // preface goes first.
@@ -57,6 +60,7 @@ func (c *Conn) recvSettings(id uint32, flags uint8, p []byte) {
 		return
 	}
 	window, peak := c.peerWindow, c.peerWindow
+	limited := false
 	for ; len(p) > 0; p = p[settingLen:] {
 		v := be32(p[2:])
 		switch settingID(binary.BigEndian.Uint16(p)) {
@@ -67,6 +71,8 @@ func (c *Conn) recvSettings(id uint32, flags uint8, p []byte) {
 			}
 			window = int64(v)
 			peak = max(peak, window)
+		case settingMaxConcurrentStreams:
+			c.peerMaxStreams, limited = v, true
 		default:
 			if !c.applySetting(settingID(binary.BigEndian.Uint16(p)), v) {
 				return
@@ -75,6 +81,9 @@ func (c *Conn) recvSettings(id uint32, flags uint8, p []byte) {
 	}
 	if !c.applyWindow(window, peak) {
 		return
+	}
+	if !c.gotSettings && !limited {
+		c.peerMaxStreams = math.MaxUint32 // no limit (RFC 9113 §6.5.2)
 	}
 	c.gotSettings = true
 	c.control(0, frameSettings, flagAck, 0)
@@ -92,8 +101,6 @@ func (c *Conn) applySetting(id settingID, v uint32) bool {
 		c.enc.SetMaxTable(v)
 	case settingEnablePush:
 		ok = v == 0 || v == 1 && c.role == Server
-	case settingMaxConcurrentStreams:
-		c.peerMaxStreams = v
 	case settingMaxHeaderListSize:
 		if c.role == Client {
 			c.peerMaxHeaders = int64(v)

@@ -8,5 +8,9 @@
 //	go test ./test/attack -v -attack.time 10s   for longer
 //	go test ./test/attack -v -attack.baseline   and measure each dummy run too
 //
-// docs/abuse.md has the table of limits and results.
+// docs/abuse.md has the table of limits and results; from this folder,
+//
+//	go test -attack.baseline -attack.page ../../docs/abuse.md
+//
+// measures and writes it.
 package attack

@@ -8,10 +8,13 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 var (
 	attackTime = flag.Duration("attack.time", 1200*time.Millisecond, "how long each attack lasts")
+	page       = flag.String("attack.page", "", "write the table of results into this page")
 	baseline   = flag.Bool("attack.baseline", false, "run each attack against the dummy listener too, not only when the latency asks for it")
 )
 
@@ -35,5 +38,10 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "building the proxy:", err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	return code
 }

@@ -20,6 +20,8 @@ type attack struct {
 	stat string
 	// reaction is what an attacker must have seen, as peer.read notes it.
 	reaction string
+	// atLeast is how long it takes to reach its extent.
+	atLeast time.Duration
 	// run attacks s.addr from several goroutines until s.done.
 	run func(s *siege)
 	// backend, for attacks from upstream, takes the connections to the cluster
@@ -163,7 +165,7 @@ const (
 	fast      = 50 * time.Millisecond
 	times     = 3        // times the latency beside the same attack on the dummy
 	maxRSS    = 64 << 20 // resident memory
-	maxHeap   = 18 << 20 // heap in use: the workers keep up to 8 MiB of buffers each, whatever used them
+	maxHeap   = 24 << 20 // heap in use: two workers keep up to 8 MiB of buffers and 4,096 calls each for reuse
 	heapRetry = 3 * time.Second
 )
 
@@ -179,7 +181,7 @@ func measure(t *testing.T, p *proxy, a *attack, addr string) result {
 	stop, peak := make(chan struct{}), make(chan int)
 	go watchRSS(p, stop, peak)
 	st.start()
-	s := lay(a, addr, *attackTime)
+	s := lay(a, addr, max(*attackTime, a.atLeast))
 	r := result{p99: st.end(), calls: len(st.times), failures: st.failures, siege: s}
 	eventually(t, heapRetry, "the attackers' connections are gone", func() error {
 		if n := p.stats(t)["http.in.downstream_cx_active"]; n > steadyConns {
