@@ -522,3 +522,22 @@ func TestNoHost(t *testing.T) {
 	}
 	s.finish()
 }
+
+// TestFailedDialWhileOthersDrain: connections that only finish their streams
+// are no hope for those that wait: a failed dial answers them at once.
+func TestFailedDialWhileOthersDrain(t *testing.T) {
+	s := newScript(t, nil, nil)
+	r1 := s.call(&rpc{grpc: true})
+	p, st := s.server(r1, 0)
+	p.goawaySent, p.goawayLast = true, st.id
+	if err := p.fr.WriteGoAway(st.id, http2.ErrCodeNo, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.settleNow()
+	s.dialsFail = true
+	r2 := s.call(&rpc{grpc: true})
+	s.expect(r2, "200 grpc 14")
+	s.reply(r1, 0, true, trailersOnly(r1, "0")...)
+	s.expect(r1, "200 grpc 0")
+	s.finish()
+}

@@ -38,8 +38,8 @@ const (
 	// queuedPerDial is how many waiting attempts justify each further dial
 	// at once.
 	queuedPerDial = 100
-	// dialPause follows a failed dial while other connections to the host
-	// live: the queue waits for them.
+	// dialPause follows a failed dial while other connections to the host take
+	// new streams: the queue waits for them.
 	dialPause = 250 * time.Millisecond
 	// maxDraining times MaxConnections is the limit of all connections.
 	maxDraining = 4
@@ -159,7 +159,7 @@ func (p *hostPool) serve() {
 // Connections that only finish their streams do not count, but for a bound on
 // how many of them a host that keeps saying GOAWAY can make us hold.
 func (p *hostPool) dial() {
-	if len(p.conns) > 0 && p.w.now < p.noDial {
+	if p.head == nil || p.w.now < p.noDial && p.usable() > 0 {
 		return
 	}
 	for p.head != nil && (p.dials == 0 || p.pending > queuedPerDial*p.dials) &&
@@ -180,7 +180,7 @@ func (p *hostPool) usable() (n int) {
 }
 
 // remove takes a dead connection out. Those that wait get another one, or, if
-// the host refused and there is no other, an answer.
+// the host refused and no other takes new streams, an answer.
 func (p *hostPool) remove(u *upConn) {
 	i := slices.Index(p.conns, u)
 	if i < 0 {
@@ -193,7 +193,7 @@ func (p *hostPool) remove(u *upConn) {
 		p.noDial = p.w.now.Add(dialPause)
 	}
 	if p.head != nil {
-		if failed && len(p.conns) == 0 {
+		if failed && p.usable() == 0 {
 			p.failAll(p.lastFailure)
 		} else {
 			p.serve()
