@@ -183,8 +183,8 @@ func (c *Core) putBlock(b *hpack.Block) {
 // (core-design §10).
 type Counters [][]uint64
 
-// countersPerScope fits every kind of scope.
-const countersPerScope = max(int(call.DownstreamCounters), int(call.UpstreamCounters))
+// CountersPerScope fits every kind of scope.
+const CountersPerScope = max(int(call.DownstreamCounters), int(call.UpstreamCounters))
 
 // Add adds n to a counter. A gauge goes down by adding ^uint64(0): the sum over
 // all workers is right even if one worker's part is not.
@@ -211,7 +211,7 @@ func (cs *Counters) grow(s call.Scope) []uint64 {
 	for int(s.Index) >= len(*cs) {
 		*cs = append(*cs, nil)
 	}
-	a := make([]uint64, countersPerScope)
+	a := make([]uint64, CountersPerScope)
 	(*cs)[s.Index] = a
 	return a
 }

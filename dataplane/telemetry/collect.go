@@ -6,7 +6,8 @@ import (
 )
 
 // Source reads the workers' counter arrays, by call.Scope's index. It calls f
-// once per worker under that worker's lock; f copies and returns.
+// under a worker's lock, at least once per worker; each array that is not nil
+// comes once. f copies and returns.
 type Source interface {
 	ReadCounters(f func(worker int, scopes [][]uint64))
 }

@@ -96,8 +96,9 @@ func (g *Group) Sweep() {
 }
 
 // ReadCounters calls f for each worker with its counter arrays, by
-// call.Scope's index; an array may be nil. f runs under the worker's lock and
-// must copy what it wants within microseconds.
+// call.Scope's index, in pieces: an array that is nil is in another piece, or
+// nowhere. f runs under the worker's lock and must copy what it wants within
+// microseconds.
 func (g *Group) ReadCounters(f func(worker int, scopes [][]uint64)) {
 	for i, w := range g.workers {
 		w.readCounters(func(scopes [][]uint64) { f(i, scopes) })

@@ -257,8 +257,27 @@ func (w *Worker) evict() {
 	}
 }
 
+// scopesAtOnce is how many scopes a scrape reads under the lock at once: about
+// 64 KiB of counters (core-design §10).
+const scopesAtOnce = 64 << 10 / (8 * relay.CountersPerScope)
+
+// readCounters calls f with pieces of the counters: arrays of other pieces are
+// nil.
 func (w *Worker) readCounters(f func([][]uint64)) {
-	w.mu.Lock()
-	f(w.core.Counters)
-	w.mu.Unlock()
+	var piece [][]uint64
+	for from, n := 0, 1; from < n; from += scopesAtOnce {
+		w.mu.Lock()
+		all := w.core.Counters
+		n = len(all)
+		clear(piece)
+		to := min(from+scopesAtOnce, n)
+		for len(piece) < to {
+			piece = append(piece, nil)
+		}
+		if from < n {
+			copy(piece[from:to], all[from:to])
+		}
+		f(piece)
+		w.mu.Unlock()
+	}
 }
