@@ -162,7 +162,10 @@ func (a *Attempt) count(c call.Counter) { a.core.Counters.Inc(a.scope, c) }
 
 // dropAttempt ends the attempt in progress, if any: nobody waits for its
 // response. Its outcome has flag.
-func (x *Exchange) dropAttempt(flag call.Flags) {
+func (x *Exchange) dropAttempt(flag call.Flags) { x.abandonAttempt(flag, h2.ErrCodeCancel) }
+
+// abandonAttempt is dropAttempt with the code that the upstream is told.
+func (x *Exchange) abandonAttempt(flag call.Flags, code h2.ErrCode) {
 	a := x.att
 	if a == nil {
 		return
@@ -184,7 +187,7 @@ func (x *Exchange) dropAttempt(flag call.Flags) {
 	}
 	a.x = nil
 	if cut && Planted != PlantAttemptLeft {
-		a.conn.Reset(&a.stream, h2.ErrCodeCancel)
+		a.conn.Reset(&a.stream, code)
 	}
 }
 

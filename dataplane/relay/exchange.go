@@ -278,7 +278,11 @@ func (x *Exchange) downEnded(e h2.StreamError) {
 		x.rec.Side = call.SideDownstream
 		x.rec.Code, x.rec.HasCode = call.Canceled, true
 		x.rec.Detail = "downstream_remote_disconnect"
-		x.dropAttempt(flag)
+		code := h2.ErrCodeCancel
+		if e.Side == h2.SidePeer {
+			code = e.Code // the client's own word
+		}
+		x.abandonAttempt(flag, code)
 		x.finish()
 	}
 	if n := x.down.Held(); n > 0 && Planted != PlantNoCredit {

@@ -231,7 +231,7 @@ func TestEarlyResponse(t *testing.T) {
 	})
 }
 
-// TestResetsPass: RST_STREAM reaches the other end with its code.
+// TestResetsPass: RST_STREAM keeps its code in both directions.
 func TestResetsPass(t *testing.T) {
 	s := newScene(t, fixedConfig{})
 	for code := http2.ErrCodeProtocol; code <= http2.ErrCodeHTTP11Required; code++ {
@@ -245,20 +245,24 @@ func TestResetsPass(t *testing.T) {
 			})
 		})
 	}
+	for _, code := range []http2.ErrCode{
+		http2.ErrCodeCancel, http2.ErrCodeInternal, http2.ErrCodeProtocol, http2.ErrCodeRefusedStream, http2.ErrCodeEnhanceYourCalm,
+	} {
+		t.Run("client, "+code.String(), func(t *testing.T) {
+			s.same(t, func(x *exchange) {
+				x.open(false, request())
+				x.cl.Data(false, message(0, "a"))
+				x.must(x.sv.WaitData(6))
+				x.sv.Headers(false, response())
+				x.must(x.cl.WaitHeaders(1))
+				x.cl.Reset(code)
+				x.must(x.sv.WaitReset())
+			})
+		})
+	}
 	t.Run("before any answer, CANCEL", func(t *testing.T) {
 		s.same(t, func(x *exchange) {
 			x.open(true, request())
-			x.cl.Reset(http2.ErrCodeCancel)
-			x.must(x.sv.WaitReset())
-		})
-	})
-	t.Run("in the middle, CANCEL", func(t *testing.T) {
-		s.same(t, func(x *exchange) {
-			x.open(false, request())
-			x.cl.Data(false, message(0, "a"))
-			x.must(x.sv.WaitData(6))
-			x.sv.Headers(false, response())
-			x.must(x.cl.WaitHeaders(1))
 			x.cl.Reset(http2.ErrCodeCancel)
 			x.must(x.sv.WaitReset())
 		})
