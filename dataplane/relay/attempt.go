@@ -295,6 +295,9 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 		x.finish()
 		return
 	}
+	if x.sent == sentHeaders {
+		rp = replyCut(e.Side)
+	}
 	x.reply(rp)
 }
 

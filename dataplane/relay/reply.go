@@ -11,10 +11,15 @@ import (
 
 // What the core itself answers. The messages are Envoy's.
 var (
-	replyPanic            = &call.Reply{HTTP: 500, GRPC: call.Internal, Detail: "internal_error", Message: "internal error"}
-	replyConnectFailure   = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.UpstreamConnFailure, Detail: "upstream_reset_before_response_started{remote connection failure}", Message: "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"}
-	replyConnectTimeout   = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.UpstreamConnFailure, Detail: "upstream_reset_before_response_started{connection timeout}", Message: "upstream connect error or disconnect/reset before headers. reset reason: connection timeout"}
-	replyConnectionLost   = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.UpstreamConnTerm, Detail: "upstream_reset_before_response_started{connection termination}", Message: "upstream connect error or disconnect/reset before headers. reset reason: connection termination"}
+	replyPanic          = &call.Reply{HTTP: 500, GRPC: call.Internal, Detail: "internal_error", Message: "internal error"}
+	replyConnectFailure = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.UpstreamConnFailure, Detail: "upstream_reset_before_response_started{remote connection failure}", Message: "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"}
+	replyConnectTimeout = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.UpstreamConnFailure, Detail: "upstream_reset_before_response_started{connection timeout}", Message: "upstream connect error or disconnect/reset before headers. reset reason: connection timeout"}
+	replyConnectionLost = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.UpstreamConnTerm, Detail: "upstream_reset_before_response_started{connection termination}", Message: "upstream connect error or disconnect/reset before headers. reset reason: connection termination"}
+	// After the response's headers.
+	replyConnectionCut = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.UpstreamConnTerm, Detail: "upstream_reset_after_response_started{connection termination}", Message: "upstream disconnect/reset after headers. reset reason: connection termination"}
+	replyProtocolCut   = &call.Reply{HTTP: 502, GRPC: call.Internal, Flag: call.UpstreamProtocolErr, Detail: "upstream_reset_after_response_started{protocol error}", Message: "upstream disconnect/reset after headers. reset reason: protocol error"}
+	replyResetCut      = &call.Reply{HTTP: 503, GRPC: call.Internal, Flag: call.UpstreamRemoteReset, Detail: "upstream_reset_after_response_started{remote reset}", Message: "upstream disconnect/reset after headers. reset reason: remote reset (NO_ERROR)"}
+
 	replyUpstreamProtocol = &call.Reply{HTTP: 502, GRPC: call.Internal, Flag: call.UpstreamProtocolErr, Detail: "upstream_reset_before_response_started{protocol error}", Message: "upstream connect error or disconnect/reset before headers. reset reason: protocol error"}
 	replyHeaderLimit      = &call.Reply{HTTP: 431, GRPC: call.ResourceExhausted, Flag: call.UpstreamProtocolErr, Detail: "upstream_header_limit", Message: "request headers are larger than the upstream takes"}
 	replyTimeout          = &call.Reply{HTTP: 504, GRPC: call.DeadlineExceeded, Flag: call.UpstreamRequestTimeout, Detail: "response_timeout", Message: "upstream request timeout"}
@@ -47,6 +52,18 @@ var resetReplies = func() (r [h2.ErrCodeHTTP11Required + 1]*call.Reply) {
 	}
 	return r
 }()
+
+// replyCut is the answer when an attempt ends in the middle of its response.
+// A reset with an error code is passed on instead.
+func replyCut(s h2.Side) *call.Reply {
+	switch s {
+	case h2.SideLocal:
+		return replyProtocolCut
+	case h2.SidePeer:
+		return replyResetCut
+	}
+	return replyConnectionCut
+}
 
 func replyForReset(code h2.ErrCode) *call.Reply {
 	if int(code) >= len(resetReplies) {

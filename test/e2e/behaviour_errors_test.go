@@ -171,6 +171,10 @@ func TestBackendDies(t *testing.T) {
 					return
 				}
 				wantTrailers(t, x.cl, codes.Unavailable, "connection termination")
+				e, _ := last(t, x.cl)
+				if msg := e.Get("grpc-message"); strings.Contains(msg, "before headers") {
+					t.Errorf("the headers were there, but the message says %q", msg)
+				}
 			})
 		}
 	}
