@@ -117,11 +117,11 @@ func (w *Worker) end() {
 		w.evict()
 		w.flush()
 	}
-	w.driver.SetTimer(w.core.Wheel.Next())
+	w.finishClosing()
+	w.driver.SetTimer(w.core.Wheel.Next()) // after all that may set one
 	if load := int64(4*w.core.Live() + w.nsocks); load != w.load.Load() {
 		w.load.Store(load)
 	}
-	w.finishClosing()
 	w.unlock()
 }
 

@@ -61,6 +61,21 @@ func TestTermIsGraceful(t *testing.T) {
 	wantExit(t, s.p, 5*time.Second)
 }
 
+// TestTermIdle: a proxy whose clients have no calls ends within seconds, not
+// after its grace, even if a backend ignores GOAWAY.
+func TestTermIdle(t *testing.T) {
+	s := newScene(t, fixedConfig{args: []string{"--shutdown-grace", "20s"}})
+	c := connect(t, s.p.port, rawh2.Options{})
+	must(t, c.Sync())
+	s.p.Signal(syscall.SIGTERM)
+	g, err := c.WaitGoAway(2)
+	must(t, err)
+	if g[1].LastID != 0 {
+		t.Errorf("the second GOAWAY is %+v, want last stream 0", g[1])
+	}
+	wantExit(t, s.p, 5*time.Second)
+}
+
 // TestTermDeadline: calls that do not end within the grace end with
 // UNAVAILABLE, not with a cut connection.
 func TestTermDeadline(t *testing.T) {
