@@ -28,6 +28,11 @@ type hostPool struct {
 	retired     bool        // no set picks the host: connections end when idle
 	noDial      clock.Nanos // after a failed dial, not before this instant
 	lastFailure relay.Failure
+
+	// maxStreams is what the host's last SETTINGS allow per connection, if
+	// settled: a connection whose own have not come gets no more.
+	maxStreams uint32
+	settled    bool
 }
 
 // Defaults of call.UpstreamOptions.
@@ -98,7 +103,7 @@ func (w *Worker) Cancel(a *relay.Attempt) { w.poolOf(a.Host()).unlink(a) }
 func (p *hostPool) open(a *relay.Attempt) *upConn {
 	var best *upConn
 	for _, u := range p.conns {
-		if u.dialing || u.sock.dead || u.sock.doomed || u.full() || !u.sock.conn.CanOpen() {
+		if u.dialing || u.sock.dead || u.sock.doomed || u.full() || u.early() || !u.sock.conn.CanOpen() {
 			continue
 		}
 		if best == nil || u.sock.conn.Streams() > best.sock.conn.Streams() {

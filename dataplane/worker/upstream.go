@@ -108,6 +108,7 @@ func (u *upConn) OnEnd(s *h2.Stream, e h2.StreamError) {
 func (u *upConn) OnConn(ev h2.ConnEvent) {
 	switch ev.Kind {
 	case h2.EventSettings:
+		u.p.maxStreams, u.p.settled = u.sock.conn.PeerMaxStreams(), true
 		u.sock.markDirty()
 	case h2.EventGoAway:
 		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxCloseNotify)
@@ -155,6 +156,14 @@ func (u *upConn) full() bool {
 
 // name implements sockOwner.
 func (u *upConn) name() string { return "upstream " + u.p.target.Address }
+
+// early reports that the server's SETTINGS have not come and that the
+// connection has as many streams as the host's others may have. More would be
+// refused, and a call that is refused is sent again only once.
+func (u *upConn) early() bool {
+	c := u.sock.conn
+	return u.p.settled && !c.Established() && uint32(c.Streams()) >= u.p.maxStreams
+}
 
 // drainDeadline implements sockOwner.
 func (u *upConn) drainDeadline() { u.sock.doom(nil) }
