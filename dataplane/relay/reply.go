@@ -65,6 +65,13 @@ func replyCut(s h2.Side) *call.Reply {
 	return replyConnectionCut
 }
 
+// replyForHTTP answers a gRPC request whose upstream answered with an HTTP error
+// and no grpc-status.
+func replyForHTTP(status int) *call.Reply {
+	return &call.Reply{HTTP: status, GRPC: call.CodeFromHTTP(status), Detail: "upstream_http_status",
+		Message: "upstream answered with HTTP status " + strconv.Itoa(status)}
+}
+
 func replyForReset(code h2.ErrCode) *call.Reply {
 	if int(code) >= len(resetReplies) {
 		code = h2.ErrCodeInternal

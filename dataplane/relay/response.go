@@ -36,10 +36,24 @@ func (x *Exchange) responseHeaders(a *Attempt, b *hpack.Block, end bool) {
 	if x.retryResponse(a, b) {
 		return
 	}
+	if x.call.GRPC && a.rec.HTTP != 200 && !speaksGRPC(b, end) {
+		x.reply(replyForHTTP(a.rec.HTTP))
+		return
+	}
 	if !end && x.hold(a, b) {
 		return
 	}
 	x.commit(a, b, end)
+}
+
+// speaksGRPC reports whether a response with an HTTP error has a grpc-status,
+// or may have one in its trailers.
+func speaksGRPC(b *hpack.Block, end bool) bool {
+	if b.Index(hdr.GRPCStatus) >= 0 {
+		return true
+	}
+	ct, _ := b.Get(hdr.ContentType)
+	return !end && isGRPC(ct)
 }
 
 // noteStatus reads the status of a block that ends a response.

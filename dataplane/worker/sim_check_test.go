@@ -158,7 +158,7 @@ func (w *world) explain(r *rpc, code, status string) error {
 	if r.route == routeRetry && w.opt.perTry > 0 {
 		allow("4", "504")
 	}
-	if w.upstreamFault() {
+	if w.upstreamFault() || r.mode == modeHTTPError && len(r.served) > 0 {
 		allow("14", "503")
 	}
 	if r.mode == modeReset {

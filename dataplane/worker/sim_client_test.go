@@ -130,7 +130,7 @@ func (p *peer) clientEnd(s *pstream, get func(string) string) {
 		r.end("served")
 		return
 	}
-	if r.check == checkServer && r.mode == modeHTTPError && r.http == "503" {
+	if r.check == checkServer && r.mode == modeHTTPError && !r.grpc && r.http == "503" {
 		r.end("served")
 		return
 	}
