@@ -30,11 +30,20 @@ func (c *Conn) hold(s *Stream, n int64) {
 	c.heldBytes += n
 	after := c.withheld()
 	c.unacked += n - (after - before)
-	if after > 0 && c.fullSince == 0 && c.FreeWindow() < MaxFrame {
+	if after > 0 && c.fullSince == 0 && c.FreeWindow() < c.fullBelow() {
 		c.fullSince = max(1, c.now)
 		c.wantAfter(c.now, c.lim.StalledFor)
 	}
 	c.updateConn()
+}
+
+// fullBelow is the free window below which held bytes block the connection: a
+// client's takes no more streams then (CanOpen), a server's no more frames.
+func (c *Conn) fullBelow() int64 {
+	if c.role == Client {
+		return c.tune.window / 4
+	}
+	return MaxFrame
 }
 
 // release notes that n held bytes left or were dropped.
@@ -43,7 +52,7 @@ func (c *Conn) release(n int64) {
 	c.heldBytes -= n
 	if before > 0 {
 		c.unacked += before - c.withheld()
-		if c.FreeWindow() >= MaxFrame {
+		if c.FreeWindow() >= c.fullBelow() {
 			c.fullSince = 0
 		}
 		c.updateConn()
