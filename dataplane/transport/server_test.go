@@ -3,6 +3,7 @@ package transport
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -185,7 +186,7 @@ func TestSecretsReplaced(t *testing.T) {
 	ca := tlstest.CA(t, "ca")
 	cell := NewSecret[Certificate](nil)
 	s := server(t, ServerOptions{Certificates: []*Secret[Certificate]{cell}})
-	if _, err := s.Config(); err != ErrNotReady || s.Ready() {
+	if _, err := s.Config(); !errors.Is(err, ErrNotReady) || s.Ready() {
 		t.Fatalf("without a certificate: %v", err)
 	}
 	c := client(t, ClientOptions{Validation: validation(t, ValidationOptions{TrustedCA: ca.Chain})})

@@ -22,7 +22,13 @@ const (
 	// maxEncrypt bounds what is encrypted before it is known whether the socket
 	// takes it.
 	maxEncrypt = 256 << 10
+	// maxUnsent bounds ciphertext that is not sent: beyond what maxEncrypt makes
+	// there are only answers to key updates, and who asks for so many of them
+	// without reading means no good.
+	maxUnsent = 2 * maxEncrypt
 )
+
+var errUnsent = errors.New("worker: the peer makes us write and does not read")
 
 // tlsLayer is the net.Conn under a tls.Conn (core-design §5.5). While the
 // handshake lasts it is the socket, in a goroutine that may block. Afterwards
@@ -250,6 +256,9 @@ func (d *netpoll) decrypt(k *Sock, c *netConn) {
 		}
 		if errors.Is(err, errWouldBlock) {
 			l.whole, err = 0, nil
+		}
+		if len(l.out) > maxUnsent && err == nil {
+			err = errUnsent
 		}
 		if len(l.out) > 0 { // the answer to a key update, an alert
 			if done, _ := d.send(c); !done {

@@ -220,7 +220,7 @@ func (a *at) sanMatchers(m *tlsv3.CertificateValidationContext) (out []transport
 		return out
 	}
 	// The deprecated list matches names of every type, as in Envoy.
-	for i, s := range m.GetMatchSubjectAltNames() { //nolint:staticcheck // planes still send it
+	for i, s := range m.GetMatchSubjectAltNames() {
 		for _, kind := range []transport.SANType{transport.SANDNS, transport.SANURI, transport.SANEmail, transport.SANIP} {
 			out = append(out, a.item("match_subject_alt_names", i).sanMatcher(kind, s))
 		}
