@@ -97,21 +97,27 @@ func stream(t *testing.T, ctx context.Context, cc grpc.ClientConnInterface, opts
 	return cs
 }
 
-func send(t *testing.T, s grpc.Stream, payload string) {
+// messages is either side of a stream.
+type messages interface {
+	SendMsg(m any) error
+	RecvMsg(m any) error
+}
+
+func send(t *testing.T, s messages, payload string) {
 	t.Helper()
 	if err := s.SendMsg(grpcproxy.NewFrame([]byte(payload))); err != nil {
 		t.Fatalf("sending %q: %v", payload, err)
 	}
 }
 
-func recv(s grpc.Stream) (string, error) {
+func recv(s messages) (string, error) {
 	var f grpcproxy.Frame
 	err := s.RecvMsg(&f)
 	defer f.Free()
 	return string(f.Data()), err
 }
 
-func want(t *testing.T, s grpc.Stream, payload string) {
+func want(t *testing.T, s messages, payload string) {
 	t.Helper()
 	if got, err := recv(s); err != nil || got != payload {
 		t.Fatalf("received %q, %v, want %q", got, err, payload)
