@@ -24,6 +24,7 @@ type Call struct {
 	Rand    uint64       // one random draw per request: runtime fractions, weighted clusters
 	Handle  Handle       // for answering later
 	Seed    uint64       // per-worker hash seed for tables that attackers could aim at
+	Client  netip.Addr   // whom trusted x-forwarded-for names; zero: the connection's peer
 
 	// Set by the Director.
 
@@ -55,6 +56,7 @@ type TLSInfo struct {
 	Resumed    bool
 	PeerURIs   []string // URI SANs of the verified client certificate
 	PeerDNS    []string // DNS SANs of the verified client certificate
+	LocalURIs  []string // URI SANs of the certificate we presented
 	Subject    string   // RFC 2253 subject of the client certificate
 	PeerSHA256 string   // hex SHA-256 of the client certificate's DER
 	Verified   bool     // the client certificate's chain was verified

@@ -1,6 +1,9 @@
 package call
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Manager is a compiled HTTP connection manager: what the core needs to know
 // to serve the connections of one filter chain. Immutable; what changes per
@@ -34,7 +37,94 @@ type Manager struct {
 	XFFTrustedHops    uint32
 	Via               string
 	EnvoyHeaders      bool // router: not suppress_envoy_headers: x-envoy-expected-rq-timeout-ms, x-envoy-upstream-service-time
+
+	// Sanitize is what Envoy always does: it takes from requests what only a
+	// proxy of ours may say (x-envoy-…, x-forwarded-client-cert), refuses
+	// those without an authority or with a fragment in their path, and knows
+	// no host header beside :authority.
+	Sanitize bool
+	// Internal are the addresses of clients of our own, InternalUnix says that
+	// the peers of Unix sockets are (internal_address_config). Their requests
+	// keep the x-envoy-… headers, and the router does what these say.
+	Internal     []netip.Prefix
+	InternalUnix bool
+
+	ForwardedPort     bool   // append_x_forwarded_port
+	UserAgent         string // add_user_agent: the cluster of our node
+	ServiceNode       string // and its id
+	ClientCert        ClientCert
+	ClientCertDetails CertDetails
+	AnswerContinue    bool // not proxy_100_continue: answer expect: 100-continue
+	Paths             PathPolicy
+	StripPort         StripPort
+	StripDot          bool // strip_trailing_host_dot
+	Underscores       Underscores
 }
+
+// ClientCert is HttpConnectionManager.forward_client_cert_details: what
+// becomes of x-forwarded-client-cert.
+type ClientCert uint8
+
+// What to do with x-forwarded-client-cert. Without a client certificate all
+// but CertAlwaysForward remove it.
+const (
+	CertSanitize      ClientCert = iota // SANITIZE
+	CertForward                         // FORWARD_ONLY
+	CertAppend                          // APPEND_FORWARD
+	CertSet                             // SANITIZE_SET
+	CertAlwaysForward                   // ALWAYS_FORWARD_ONLY
+)
+
+// CertDetails is a set of elements of x-forwarded-client-cert
+// (set_current_client_cert_details) besides By and Hash.
+type CertDetails uint8
+
+// Elements of x-forwarded-client-cert.
+const (
+	CertPEM CertDetails = 1 << iota
+	CertChain
+	CertSubject
+	CertURI
+	CertDNS
+)
+
+// PathPolicy is what is done to the path before a request is routed.
+type PathPolicy struct {
+	Normalize    bool // normalize_path: RFC 3986
+	MergeSlashes bool // merge_slashes
+	Escaped      EscapedSlashes
+}
+
+// EscapedSlashes is path_with_escaped_slashes_action.
+type EscapedSlashes uint8
+
+// What to do with %2F and %5C in a path.
+const (
+	EscapedKeep     EscapedSlashes = iota // KEEP_UNCHANGED
+	EscapedReject                         // REJECT_REQUEST
+	EscapedRedirect                       // UNESCAPE_AND_REDIRECT
+	EscapedForward                        // UNESCAPE_AND_FORWARD
+)
+
+// StripPort says which port is taken off :authority.
+type StripPort uint8
+
+// Ports that are taken off.
+const (
+	StripNone     StripPort = iota
+	StripMatching           // strip_matching_host_port: the listener's
+	StripAny                // strip_any_host_port
+)
+
+// Underscores is headers_with_underscores_action.
+type Underscores uint8
+
+// What to do with header names that have an underscore.
+const (
+	UnderscoresAllow Underscores = iota
+	UnderscoresReject
+	UnderscoresDrop
+)
 
 // ServerHeader is HttpConnectionManager.server_header_transformation.
 type ServerHeader uint8

@@ -33,6 +33,12 @@ type Route struct {
 	UseGRPCTimeout    bool
 	GRPCTimeoutMax    time.Duration
 	GRPCTimeoutOffset time.Duration
+	// OldGRPCTimeout: GRPCTimeoutMax is max_grpc_timeout. It holds instead of
+	// Timeout for all gRPC requests, and x-envoy-expected-rq-timeout-ms tells.
+	OldGRPCTimeout bool
+	// TellDuration: the upstream of a gRPC request reads the stream's duration
+	// in grpc-timeout (max_stream_duration present).
+	TellDuration bool
 
 	// RequestOps and ResponseOps are applied in order, most specific level
 	// first as Envoy does (weighted cluster, route, virtual host, table).
@@ -45,8 +51,15 @@ type Route struct {
 
 // Rewrite changes what the upstream sees as :path and :authority.
 type Rewrite struct {
-	Path func(c *Call) string         // new :path; nil: unchanged
-	Host func(c *Call, h Host) string // new :authority; nil: unchanged
+	Path func(c *Call) string // new :path; "" or nil: unchanged
+	// Host returns the new :authority; "" or nil: unchanged.
+	Host func(c *Call, h Host) string
+	// AppendHost: what Host replaces is appended to x-forwarded-host
+	// (append_x_forwarded_host).
+	AppendHost bool
+	// Silent: x-envoy-original-host does not tell (a weighted cluster's
+	// host_rewrite_literal).
+	Silent bool
 }
 
 // RetryPolicy is envoy.config.route.v3.RetryPolicy, compiled.
@@ -91,6 +104,10 @@ const (
 // HeaderOp is one header mutation. Immutable.
 type HeaderOp struct {
 	Action HeaderAction
+	// Next: the mutations of another level (route, virtual host, …) begin. What
+	// is absent, and what values are made of, is looked up before any header of
+	// the level is added.
+	Next bool
 	// Field is the header with hashes made at compile time (hpack.NewField,
 	// marked as repeating so that it is indexed). Its value is used if Value
 	// is nil.

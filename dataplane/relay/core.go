@@ -58,6 +58,8 @@ type Core struct {
 	rqTimeout   cachedField // x-envoy-expected-rq-timeout-ms
 	serviceTime cachedField // x-envoy-upstream-service-time
 	serverField hpack.Field
+	appends     []hpack.Field // of the level of header mutations in progress
+	overwrites  []hpack.Field
 }
 
 // slot is a place of the slab. Its generation outlives the exchanges in it.

@@ -69,17 +69,11 @@ func appendTimeout(b []byte, d time.Duration) []byte {
 func (x *Exchange) limitTime() {
 	m, rt := x.m, x.dec.Route
 	x.idle = int64(m.StreamIdleTimeout)
-	duration := m.MaxStreamDuration
-	if rt != nil {
-		if rt.IdleTimeout != 0 {
-			x.idle = int64(rt.IdleTimeout)
-		}
-		if rt.MaxStreamDuration != 0 {
-			duration = rt.MaxStreamDuration
-		}
+	if rt != nil && rt.IdleTimeout != 0 {
+		x.idle = int64(rt.IdleTimeout)
 	}
 	x.deadline = 0
-	if duration > 0 {
+	if duration := x.streamDuration(); duration > 0 {
 		x.deadline, x.durationDL = x.call.Arrived.Add(duration), true
 	}
 	if x.usesGRPCTimeout() {
@@ -101,6 +95,22 @@ func (x *Exchange) limitTime() {
 	x.schedule()
 }
 
+// streamDuration is how long the stream may last; not positive: for ever.
+func (x *Exchange) streamDuration() time.Duration {
+	if rt := x.dec.Route; rt != nil && rt.MaxStreamDuration != 0 {
+		return rt.MaxStreamDuration
+	}
+	return x.m.MaxStreamDuration
+}
+
+// routeTimeout is the route's timeout for this call.
+func (x *Exchange) routeTimeout(rt *call.Route) time.Duration {
+	if rt.OldGRPCTimeout && x.call.GRPC {
+		return rt.GRPCTimeoutMax
+	}
+	return rt.Timeout
+}
+
 func (x *Exchange) usesGRPCTimeout() bool {
 	return x.grpcClient >= 0 && x.call.GRPC && x.dec.Route != nil && x.dec.Route.UseGRPCTimeout
 }
@@ -109,10 +119,14 @@ func (x *Exchange) usesGRPCTimeout() bool {
 // the request to the end of the response (RouteAction.timeout).
 func (x *Exchange) startResponseTimeout() {
 	rt := x.dec.Route
-	if rt == nil || rt.Timeout <= 0 || x.usesGRPCTimeout() {
+	if rt == nil || x.usesGRPCTimeout() {
 		return
 	}
-	at := x.core.Now.Add(rt.Timeout)
+	d := x.routeTimeout(rt)
+	if d <= 0 {
+		return
+	}
+	at := x.core.Now.Add(d)
 	if x.deadline == 0 || at < x.deadline {
 		x.deadline, x.durationDL = at, false
 		x.schedule()

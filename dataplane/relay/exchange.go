@@ -77,6 +77,9 @@ type Exchange struct {
 	freeTries int // of them, those after one that was never seen
 	seen      bool
 	retrying  retryLimiter // where a retry is counted; nil: nowhere
+	heeds     bool         // the route's policy yields to x-envoy-… request headers
+	traced    bool         // x-envoy-force-trace: the client gets its x-request-id
+	hostKept  bool         // the authority before rewriting is in other headers
 }
 
 // reset makes x ready for the next stream. Memory that its blocks hold stays.
@@ -91,6 +94,7 @@ func (x *Exchange) reset() {
 	x.timerAt, x.active, x.deadline, x.requestBy, x.holdUntil, x.backoff = 0, 0, 0, 0, 0, 0
 	x.idle, x.grpcClient, x.grpcLeft, x.durationDL = 0, 0, false, false
 	x.tries, x.freeTries, x.seen = 0, 0, false
+	x.heeds, x.traced, x.hostKept = false, false, false
 }
 
 // Downstream is a server-role connection as its exchanges see it. The worker
@@ -101,6 +105,10 @@ type Downstream struct {
 	H       *h2.Conn
 	Info    *call.Conn
 	Manager *atomic.Pointer[call.Manager] // what serves the next call
+
+	// Owned by the worker.
+	cert    string        // the client's element of x-forwarded-client-cert
+	certFor *call.Manager // whose options cert follows
 }
 
 // NewStream implements h2.Handler.
@@ -150,6 +158,7 @@ func (x *Exchange) begin(b *hpack.Block, end bool) {
 	cl.Rand = c.Rand.Uint64()
 	cl.Handle = call.Handle{Owner: c.Resumer, Slot: x.slot, Gen: x.gen}
 	host := ""
+	has := notes(0)
 	for i := range b.Fields {
 		f := &b.Fields[i]
 		switch f.ID {
@@ -157,6 +166,7 @@ func (x *Exchange) begin(b *hpack.Block, end bool) {
 			cl.Host = f.Value
 		case hdr.Host:
 			host = f.Value
+			has |= noteHost
 		case hdr.Path:
 			cl.Path = f.Value
 		case hdr.Method:
@@ -165,6 +175,8 @@ func (x *Exchange) begin(b *hpack.Block, end bool) {
 			cl.GRPC = isGRPC(f.Value)
 		case hdr.GRPCTimeout:
 			x.grpcClient = parseTimeout(f.Value)
+		default:
+			has |= notesOf[f.ID]
 		}
 	}
 	if cl.Host == "" {
@@ -179,7 +191,13 @@ func (x *Exchange) begin(b *hpack.Block, end bool) {
 	if end {
 		x.req.done = true
 	}
-	x.receivedPolicy(b)
+	if x.m.Underscores != call.UnderscoresAllow && !x.underscores(b) {
+		return
+	}
+	if rp := x.receivedPolicy(b, has); rp != nil {
+		x.reply(rp)
+		return
+	}
 	x.direct()
 }
 
@@ -202,6 +220,9 @@ func (x *Exchange) direct() {
 		return
 	}
 	x.dec = dec
+	if x.heeds {
+		x.heedHeaders()
+	}
 	x.limitTime()
 	if dec.Reply != nil {
 		x.core.Counters.Inc(x.m.Scope, call.RqDirectResponse)

@@ -3,8 +3,8 @@ package relay
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -17,13 +17,6 @@ import (
 // step (so that a Director, a retry and the access log see what Envoy's would),
 // a response's block while it is still in its connection's hands. What nobody
 // edits is never copied.
-
-// Fields that do not change.
-var (
-	fieldProtoHTTP  = hpack.NewField("x-forwarded-proto", "http")
-	fieldProtoHTTPS = hpack.NewField("x-forwarded-proto", "https")
-	fieldInternal   = hpack.NewField("x-envoy-internal", "true")
-)
 
 // cachedField is a field whose value is nearly always the last one used.
 type cachedField struct {
@@ -91,72 +84,6 @@ func setCopy(b *hpack.Block, name string, value []byte) {
 	set(b, f)
 }
 
-// receivedPolicy is what the connection manager does to every request before
-// it is routed (Envoy's ConnectionManagerUtility::mutateRequestHeaders).
-func (x *Exchange) receivedPolicy(b *hpack.Block) {
-	m := x.m
-	external := false
-	if m.UseRemoteAddress && !m.SkipXFFAppend {
-		external = x.forwardedFor(b)
-	}
-	if m.ForwardedProto {
-		f := fieldProtoHTTP
-		if x.call.Conn != nil && x.call.Conn.TLS != nil {
-			f = fieldProtoHTTPS
-		}
-		if i := b.Index(hdr.XForwardedProto); i < 0 {
-			b.Append(f)
-		} else if v := b.Fields[i].Value; m.UseRemoteAddress && m.XFFTrustedHops == 0 || v != "http" && v != "https" {
-			set(b, f)
-		}
-	}
-	if m.GenerateRequestID {
-		i := b.Index(hdr.XRequestID)
-		if i < 0 || external && !m.KeepRequestID {
-			x.newRequestID()
-			setCopy(b, "x-request-id", x.core.text)
-		}
-	}
-	if m.Via != "" {
-		b.Append(hpack.NewField("via", m.Via))
-	}
-}
-
-// forwardedFor appends the peer's address to x-forwarded-for and marks where
-// the request comes from. It reports whether that is outside (Envoy's
-// definition: not a private address, or behind another proxy).
-func (x *Exchange) forwardedFor(b *hpack.Block) (external bool) {
-	if x.call.Conn == nil || !x.call.Conn.Remote.IsValid() {
-		return false
-	}
-	addr := x.call.Conn.Remote.Addr().Unmap()
-	text := x.core.text[:0]
-	old, behind := b.Get(hdr.XForwardedFor)
-	if behind && old != "" {
-		text = append(append(text, old...), ',')
-	}
-	at := len(text)
-	text = addr.AppendTo(text)
-	x.core.text = text
-	setCopy(b, "x-forwarded-for", text)
-	if !behind && isInternal(addr) {
-		set(b, fieldInternal)
-		return false
-	}
-	removeID(b, hdr.XEnvoyInternal)
-	setCopy(b, "x-envoy-external-address", text[at:])
-	return true
-}
-
-func removeID(b *hpack.Block, id hdr.ID) {
-	if i := b.Index(id); i >= 0 {
-		f := b.Fields[i]
-		removeFrom(b, i, &f)
-	}
-}
-
-func isInternal(a netip.Addr) bool { return a.IsPrivate() || a.IsLoopback() }
-
 // newRequestID writes a random UUID (version 4) to core.text.
 func (x *Exchange) newRequestID() {
 	var raw [16]byte
@@ -184,9 +111,12 @@ func (x *Exchange) routePolicy() {
 	if rt == nil {
 		return
 	}
+	if (rt.TellDuration || rt.OldGRPCTimeout) && x.call.GRPC && !x.usesGRPCTimeout() {
+		x.tellDuration(rt)
+	}
 	x.applyOps(b, rt.RequestOps)
 	if rt.Rewrite != nil && rt.Rewrite.Path != nil {
-		if p := rt.Rewrite.Path(&x.call); p != x.call.Path {
+		if p := rt.Rewrite.Path(&x.call); p != "" {
 			if x.m.EnvoyHeaders {
 				set(b, hpack.NewUniqueField("x-envoy-original-path", x.call.Path))
 			}
@@ -195,13 +125,30 @@ func (x *Exchange) routePolicy() {
 	}
 }
 
+// tellDuration tells the upstream what time the route leaves a gRPC call, if
+// the client's own deadline is not earlier.
+func (x *Exchange) tellDuration(rt *call.Route) {
+	d := x.routeTimeout(rt)
+	if rt.TellDuration {
+		d = x.streamDuration()
+	}
+	if d > 0 && (x.grpcClient < 0 || int64(d) < x.grpcClient) {
+		x.grpcClient = int64(d)
+		x.core.text = append(appendInt(x.core.text[:0], d.Milliseconds()), 'm')
+		setCopy(&x.head, "grpc-timeout", x.core.text)
+	}
+}
+
 // expectedTimeout is how long the upstream has, in milliseconds; 0: for ever.
 func (x *Exchange) expectedTimeout() int64 {
 	d := time.Duration(0)
 	if rt := x.dec.Route; x.usesGRPCTimeout() {
+		if !rt.OldGRPCTimeout {
+			return 0
+		}
 		d = x.deadline.Sub(x.call.Arrived)
 	} else if rt != nil {
-		d = rt.Timeout
+		d = x.routeTimeout(rt)
 	}
 	if rt := x.dec.Route; rt != nil && rt.Retry != nil && rt.Retry.PerTry > 0 && (d == 0 || rt.Retry.PerTry < d) {
 		d = rt.Retry.PerTry
@@ -218,7 +165,16 @@ func (x *Exchange) attemptFields(a *Attempt) []hpack.Field {
 	b := &x.head
 	if rt := x.dec.Route; rt != nil && rt.Rewrite != nil && rt.Rewrite.Host != nil {
 		if h := rt.Rewrite.Host(&x.call, a.host); h != "" {
-			set(b, hpack.NewField(":authority", h))
+			x.rewriteHost(b, h, rt.Rewrite)
+		}
+	}
+	if a.number > 0 && x.m.EnvoyHeaders {
+		if ms := x.expectedTimeout(); ms > 0 {
+			if x.deadline != 0 && !x.durationDL {
+				ms = max(min(ms, x.deadline.Sub(x.core.Now).Milliseconds()), 1)
+			}
+			x.core.text = appendInt(x.core.text[:0], ms)
+			setCopy(b, "x-envoy-expected-rq-timeout-ms", x.core.text)
 		}
 	}
 	if x.grpcClient >= 0 && (x.grpcLeft || x.core.Now.Sub(x.call.Arrived) > spentHere) {
@@ -232,16 +188,35 @@ func (x *Exchange) attemptFields(a *Attempt) []hpack.Field {
 	return b.Fields
 }
 
+// rewriteHost names another host to the upstream, and in other headers the one
+// that the client asked for.
+func (x *Exchange) rewriteHost(b *hpack.Block, host string, rw *call.Rewrite) {
+	set(b, hpack.NewField(":authority", host))
+	if x.hostKept || x.call.Host == "" {
+		return
+	}
+	x.hostKept = true // by an earlier attempt
+	if rw.AppendHost {
+		last, present := b.Get(hdr.XForwardedHost)
+		if last = last[strings.LastIndexByte(last, ',')+1:]; strings.TrimSpace(last) != x.call.Host {
+			x.joinField(b, "x-forwarded-host", ",", x.call.Host, present)
+		}
+	}
+	if x.m.EnvoyHeaders && !rw.Silent {
+		set(b, hpack.NewUniqueField("x-envoy-original-host", x.call.Host))
+	}
+}
+
 // responsePolicy edits the headers of an upstream's response.
 func (x *Exchange) responsePolicy(a *Attempt, b *hpack.Block) {
 	if x.m.EnvoyHeaders {
 		ms := a.rec.Headers.Sub(a.rec.Start).Milliseconds()
 		set(b, x.core.serviceTime.get("x-envoy-upstream-service-time", ms))
 	}
-	x.connectionPolicy(b)
 	if rt := x.dec.Route; rt != nil {
 		x.applyOps(b, rt.ResponseOps)
 	}
+	x.connectionPolicy(b)
 }
 
 // connectionPolicy is what the connection manager does to every response.
@@ -255,13 +230,13 @@ func (x *Exchange) connectionPolicy(b *hpack.Block) {
 			b.Append(x.core.server(m.ServerName))
 		}
 	}
-	if m.RequestIDInReply {
+	if m.RequestIDInReply || x.traced {
 		if i := x.head.Index(hdr.XRequestID); i >= 0 {
 			set(b, x.head.Fields[i])
 		}
 	}
 	if m.Via != "" {
-		b.Append(hpack.NewField("via", m.Via))
+		x.joinField(b, "via", ", ", m.Via, b.Index(hdr.Via) >= 0)
 	}
 }
 
@@ -276,8 +251,23 @@ func (c *Core) server(name string) hpack.Field {
 	return c.serverField
 }
 
-// applyOps applies configured header mutations in order.
+// applyOps applies configured header mutations, level by level. As in Envoy's
+// HeaderParser a level removes first; then all its values are made, of the
+// headers as they are; then it overwrites, and appends last.
 func (x *Exchange) applyOps(b *hpack.Block, ops []call.HeaderOp) {
+	for len(ops) > 0 {
+		n := 1
+		for n < len(ops) && !ops[n].Next {
+			n++
+		}
+		x.applyLevel(b, ops[:n])
+		ops = ops[n:]
+	}
+}
+
+func (x *Exchange) applyLevel(b *hpack.Block, ops []call.HeaderOp) {
+	appends := x.core.appends[:0]
+	overwrites := x.core.overwrites[:0]
 	for i := range ops {
 		op := &ops[i]
 		f := op.Field
@@ -296,17 +286,26 @@ func (x *Exchange) applyOps(b *hpack.Block, ops []call.HeaderOp) {
 		}
 		switch op.Action {
 		case call.HeaderAppend:
-			b.Append(f)
+			appends = append(appends, f)
 		case call.HeaderAddIfAbsent:
 			if indexOf(b, &f) < 0 {
-				b.Append(f)
+				appends = append(appends, f)
 			}
 		case call.HeaderOverwrite:
-			set(b, f)
+			overwrites = append(overwrites, f)
 		case call.HeaderOverwriteIfExist:
 			if indexOf(b, &f) >= 0 {
-				set(b, f)
+				overwrites = append(overwrites, f)
 			}
 		}
 	}
+	for i := range overwrites {
+		set(b, overwrites[i])
+	}
+	for i := range appends {
+		b.Append(appends[i])
+	}
+	clear(appends)
+	clear(overwrites)
+	x.core.appends, x.core.overwrites = appends[:0], overwrites[:0]
 }

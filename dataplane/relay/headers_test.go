@@ -20,14 +20,24 @@ import (
 // headerExchange returns an exchange that has received the fields kv.
 func headerExchange(m *call.Manager, rt *call.Route, conn *call.Conn, kv ...string) *Exchange {
 	c := &Core{Rand: rand.NewPCG(1, 2), Now: 1e9}
-	x := &Exchange{core: c, m: m, grpcClient: -1}
+	x := &Exchange{core: c, d: new(Downstream), m: m, grpcClient: -1}
 	for i := 0; i < len(kv); i += 2 {
 		x.head.AppendCopy(kv[i], kv[i+1])
 	}
 	x.call = call.Call{Conn: conn, Headers: &x.head, Arrived: 1e9, GRPC: true}
 	x.call.Path, _ = x.head.Get(hdr.Path)
+	if x.call.Host, _ = x.head.Get(hdr.Authority); x.call.Host == "" {
+		x.call.Host, _ = x.head.Get(hdr.Host)
+	}
 	x.dec.Route = rt
 	return x
+}
+
+func notesIn(b *hpack.Block) (has notes) {
+	for i := range b.Fields {
+		has |= notesOf[b.Fields[i].ID]
+	}
+	return has
 }
 
 func fieldsOf(f []hpack.Field) (kv []string) {
@@ -42,6 +52,9 @@ func TestReceivedPolicy(t *testing.T) {
 	outside := &call.Conn{Remote: netip.MustParseAddrPort("203.0.113.9:4000")}
 	secure := &call.Conn{Remote: outside.Remote, TLS: &call.TLSInfo{}}
 	edge := &call.Manager{UseRemoteAddress: true, ForwardedProto: true}
+	home := &call.Manager{UseRemoteAddress: true, ForwardedProto: true, Internal: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	strict := &call.Manager{Sanitize: true}
+	say := []string{"x-envoy-internal", "true", "x-envoy-retry-on", "5xx", "x-envoy-upstream-rq-timeout-ms", "1"}
 	tests := []struct {
 		name string
 		m    *call.Manager
@@ -53,19 +66,26 @@ func TestReceivedPolicy(t *testing.T) {
 		{"proto added", &call.Manager{ForwardedProto: true}, inside, []string{":path", "/a"}, []string{":path", "/a", "x-forwarded-proto", "http"}},
 		{"proto over TLS", &call.Manager{ForwardedProto: true}, secure, []string{":path", "/a"}, []string{":path", "/a", "x-forwarded-proto", "https"}},
 		{"proto kept", &call.Manager{ForwardedProto: true}, inside, []string{"x-forwarded-proto", "https"}, []string{"x-forwarded-proto", "https"}},
-		{"proto repaired", &call.Manager{ForwardedProto: true}, inside, []string{"x-forwarded-proto", "gopher"}, []string{"x-forwarded-proto", "http"}},
+		{"proto not judged", &call.Manager{ForwardedProto: true}, inside, []string{"x-forwarded-proto", "gopher"}, []string{"x-forwarded-proto", "gopher"}},
 		{"proto at the edge", edge, outside, []string{"x-forwarded-proto", "https"}, []string{"x-forwarded-proto", "http", "x-forwarded-for", "203.0.113.9", "x-envoy-external-address", "203.0.113.9"}},
-		{"edge, inside", edge, inside, nil, []string{"x-forwarded-for", "10.1.2.3", "x-envoy-internal", "true", "x-forwarded-proto", "http"}},
-		{"edge, behind a proxy", edge, inside, []string{"x-forwarded-for", "198.51.100.7", "x-envoy-internal", "true"},
-			[]string{"x-forwarded-for", "198.51.100.7,10.1.2.3", "x-envoy-external-address", "10.1.2.3", "x-forwarded-proto", "http"}},
-		{"edge without append", &call.Manager{UseRemoteAddress: true, SkipXFFAppend: true}, outside, []string{":path", "/"}, []string{":path", "/"}},
+		{"edge, nobody is internal", edge, inside, nil, []string{"x-forwarded-for", "10.1.2.3", "x-forwarded-proto", "http", "x-envoy-external-address", "10.1.2.3"}},
+		{"edge, inside", home, inside, nil, []string{"x-forwarded-for", "10.1.2.3", "x-forwarded-proto", "http", "x-envoy-internal", "true"}},
+		{"edge, behind a proxy", home, inside, []string{"x-forwarded-for", "198.51.100.7", "x-envoy-internal", "true"},
+			[]string{"x-forwarded-for", "198.51.100.7,10.1.2.3", "x-forwarded-proto", "http", "x-envoy-external-address", "10.1.2.3"}},
+		{"edge without append", &call.Manager{UseRemoteAddress: true, SkipXFFAppend: true}, outside, []string{":path", "/"}, []string{":path", "/", "x-envoy-external-address", "203.0.113.9"}},
+		{"outside, nothing to say", strict, outside, append([]string{":authority", "a"}, say...), []string{":authority", "a"}},
+		{"inside may say", &call.Manager{Sanitize: true, Internal: home.Internal}, outside, append([]string{":authority", "a", "x-forwarded-for", "10.0.0.1"}, say...),
+			append(append([]string{":authority", "a", "x-forwarded-for", "10.0.0.1"}, say[2:]...), "x-envoy-internal", "true")},
+		{"host for :authority", strict, outside, []string{":path", "/", "host", "h"}, []string{":authority", "h", ":path", "/"}},
+		{"host beside :authority", strict, outside, []string{":authority", "h", "host", "h"}, []string{":authority", "h"}},
+		{"scheme repaired", strict, outside, []string{":scheme", "gopher", ":authority", "h"}, []string{":scheme", "http", ":authority", "h"}},
 		{"request id kept", &call.Manager{GenerateRequestID: true}, inside, []string{"x-request-id", "mine"}, []string{"x-request-id", "mine"}},
 		{"via", &call.Manager{Via: "sluice"}, inside, []string{":path", "/"}, []string{":path", "/", "via", "sluice"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			x := headerExchange(tt.m, nil, tt.conn, tt.in...)
-			x.receivedPolicy(&x.head)
+			x.receivedPolicy(&x.head, notesIn(&x.head))
 			if d := cmp.Diff(tt.want, fieldsOf(x.head.Fields)); d != "" {
 				t.Error(d)
 			}
@@ -80,7 +100,7 @@ func TestRequestID(t *testing.T) {
 	x := headerExchange(&call.Manager{GenerateRequestID: true}, nil, outside)
 	for range 100 {
 		x.head.Reset()
-		x.receivedPolicy(&x.head)
+		x.receivedPolicy(&x.head, notesIn(&x.head))
 		id, _ := x.head.Get(hdr.XRequestID)
 		if !uuid.MatchString(id) || seen[id] {
 			t.Fatalf("request id %q, new %v", id, !seen[id])
@@ -91,7 +111,7 @@ func TestRequestID(t *testing.T) {
 	for keep, want := range map[bool]bool{false: false, true: true} {
 		m := &call.Manager{GenerateRequestID: true, UseRemoteAddress: true, KeepRequestID: keep}
 		x := headerExchange(m, nil, outside, "x-request-id", "mine")
-		x.receivedPolicy(&x.head)
+		x.receivedPolicy(&x.head, notesIn(&x.head))
 		if id, _ := x.head.Get(hdr.XRequestID); (id == "mine") != want {
 			t.Errorf("KeepRequestID %v: id %q", keep, id)
 		}
@@ -120,7 +140,9 @@ func TestApplyOps(t *testing.T) {
 		{"formatted", []call.HeaderOp{{Field: f("x-a", ""), Value: dyn("v")}}, nil, []string{"x-a", "v"}},
 		{"formatted to nothing", []call.HeaderOp{{Field: f("x-a", ""), Value: dyn("")}}, nil, nil},
 		{"formatted to nothing, kept", []call.HeaderOp{{Field: f("x-a", ""), Value: dyn(""), KeepEmpty: true}}, nil, []string{"x-a", ""}},
-		{"in order", []call.HeaderOp{{Field: f("x-a", "1")}, {Action: call.HeaderRemove, Field: f("x-a", "")}, {Field: f("x-a", "2")}}, nil, []string{"x-a", "2"}},
+		{"a level removes first", []call.HeaderOp{{Field: f("x-a", "1")}, {Action: call.HeaderRemove, Field: f("x-a", "")}}, []string{"x-a", "0"}, []string{"x-a", "1"}},
+		{"a level looks first", []call.HeaderOp{{Field: f("x-a", "1")}, {Action: call.HeaderAddIfAbsent, Field: f("x-a", "2")}, {Action: call.HeaderOverwrite, Field: f("x-a", "3")}}, nil, []string{"x-a", "3", "x-a", "1", "x-a", "2"}},
+		{"level by level", []call.HeaderOp{{Next: true, Field: f("x-a", "1")}, {Next: true, Action: call.HeaderRemove, Field: f("x-a", "")}, {Field: f("x-a", "2")}}, nil, []string{"x-a", "2"}},
 		{"pseudo in place", []call.HeaderOp{{Action: call.HeaderOverwrite, Field: f(":authority", "b")}}, []string{":authority", "a", "te", "trailers"}, []string{":authority", "b", "te", "trailers"}},
 		{"pseudo not added late", []call.HeaderOp{{Action: call.HeaderOverwrite, Field: f(":authority", "b")}}, []string{"te", "trailers"}, []string{"te", "trailers"}},
 	}
@@ -243,7 +265,7 @@ func TestRoutePolicy(t *testing.T) {
 	x := headerExchange(&call.Manager{EnvoyHeaders: true}, rt, nil, ":authority", "old", ":path", "/old", "te", "trailers")
 	x.routePolicy()
 	want := []string{":authority", "host", ":path", "/new", "te", "trailers",
-		"x-envoy-expected-rq-timeout-ms", "15000", "x-op", "1", "x-envoy-original-path", "/old"}
+		"x-envoy-expected-rq-timeout-ms", "15000", "x-op", "1", "x-envoy-original-path", "/old", "x-envoy-original-host", "old"}
 	got := fieldsOf(x.attemptFields(&Attempt{}))
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -24,7 +24,7 @@ var (
 	replyHeaderLimit      = &call.Reply{HTTP: 431, GRPC: call.ResourceExhausted, Flag: call.UpstreamProtocolErr, Detail: "upstream_header_limit", Message: "request headers are larger than the upstream takes"}
 	replyTimeout          = &call.Reply{HTTP: 504, GRPC: call.DeadlineExceeded, Flag: call.UpstreamRequestTimeout, Detail: "response_timeout", Message: "upstream request timeout"}
 	replyPerTryTimeout    = &call.Reply{HTTP: 504, GRPC: call.DeadlineExceeded, Flag: call.UpstreamRequestTimeout, Detail: "upstream_per_try_timeout", Message: "upstream request timeout"}
-	replyDuration         = &call.Reply{HTTP: 504, GRPC: call.DeadlineExceeded, Flag: call.DurationTimeout, Detail: "max_duration_timeout", Message: "stream duration exceeded"}
+	replyDuration         = &call.Reply{HTTP: 504, GRPC: call.DeadlineExceeded, Flag: call.DurationTimeout, Detail: "max_duration_timeout", Message: "downstream duration timeout"}
 	replyIdle             = &call.Reply{HTTP: 408, GRPC: call.DeadlineExceeded, Flag: call.StreamIdleTimeout, Detail: "stream_idle_timeout", Message: "stream timeout"}
 	replyRequestTimeout   = &call.Reply{HTTP: 408, GRPC: call.DeadlineExceeded, Flag: call.DownstreamConnTerm, Detail: "request_overall_timeout", Message: "request timeout"}
 	replyDrain            = &call.Reply{HTTP: 503, GRPC: call.Unavailable, Flag: call.LocalReset, Detail: "drain_deadline", Message: "drain deadline"}
@@ -135,18 +135,19 @@ func (x *Exchange) reply(rp *call.Reply) {
 	}
 }
 
-// replyHeaders are the fields of a trailers-only gRPC response.
+// replyHeaders are the fields of a trailers-only gRPC response. The route's
+// mutations do not change what makes it one.
 func (x *Exchange) replyHeaders(rp *call.Reply) []hpack.Field {
 	b := x.core.replyBlock()
 	b.Append(fieldStatus200)
-	if i := x.head.Index(hdr.ContentType); i >= 0 {
-		b.Append(x.head.Fields[i])
-	} else {
-		b.Append(fieldContentGRPC)
-	}
-	addStatus(b, rp)
 	b.Fields = append(b.Fields, rp.Headers...)
 	x.replyPolicy(b)
+	if i := x.head.Index(hdr.ContentType); i >= 0 {
+		set(b, x.head.Fields[i])
+	} else {
+		set(b, fieldContentGRPC)
+	}
+	addStatus(b, rp)
 	return b.Fields
 }
 
@@ -155,9 +156,6 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 	body := rp.Body
 	if body == nil {
 		body = []byte(rp.Message)
-	}
-	if x.call.Method == "HEAD" {
-		body = nil
 	}
 	status := rp.HTTP
 	if status == 0 {
@@ -173,6 +171,9 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 	}
 	b.Fields = append(b.Fields, rp.Headers...)
 	x.replyPolicy(b)
+	if x.call.Method == "HEAD" {
+		body = nil
+	}
 	x.sent = sentHeaders
 	x.d.H.WriteHeaders(&x.down, b.Fields, len(body) == 0)
 	if len(body) == 0 {
@@ -187,10 +188,10 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 
 // replyPolicy applies what responses of this call get besides.
 func (x *Exchange) replyPolicy(b *hpack.Block) {
-	x.connectionPolicy(b)
 	if rt := x.dec.Route; rt != nil {
 		x.applyOps(b, rt.ResponseOps)
 	}
+	x.connectionPolicy(b)
 }
 
 // replyBlock returns the worker's block for what is written at once.

@@ -79,6 +79,9 @@ func (x *Exchange) unwanted() bool { return x.rsp.done && (x.att == nil || !x.at
 // requestTrailers brings the trailers of the request, its end.
 func (x *Exchange) requestTrailers(b *hpack.Block) {
 	x.active = x.core.Now
+	if x.m.Underscores != call.UnderscoresAllow && x.state != stateFinished && !x.underscores(b) {
+		return
+	}
 	if x.state >= stateReplying || x.unwanted() {
 		x.req.done = true
 		return

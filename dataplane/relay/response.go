@@ -16,7 +16,7 @@ func (x *Exchange) informational(b *hpack.Block) {
 	if x.sent != sentNothing {
 		return
 	}
-	if v, _ := b.Get(hdr.Status); v == "100" && x.req.done {
+	if v, _ := b.Get(hdr.Status); v == "100" && (x.req.done || x.m.AnswerContinue) {
 		return
 	}
 	x.d.H.WriteHeaders(&x.down, b.Fields, false)
@@ -80,6 +80,7 @@ func (x *Exchange) commit(a *Attempt, b *hpack.Block, end bool) {
 	x.req.release(x.core)
 	x.rec.HTTP, x.rec.Headers = a.rec.HTTP, a.rec.Headers
 	x.rec.Connected, x.rec.MaybeSeen = true, true
+	x.rec.Detail = "via_upstream"
 	if x.tries > 1 {
 		a.count(call.UpstreamRqRetrySuccess)
 	}

@@ -27,7 +27,7 @@ func (w *world) buildConfig() {
 		m.HTTP2.InitialConnectionWindowSize = 65535 + uint32(w.rnd.IntN(200_000))
 	}
 	if w.rnd.IntN(2) == 0 {
-		m.ForwardedProto, m.GenerateRequestID, m.EnvoyHeaders = true, true, true
+		m.ForwardedProto, m.GenerateRequestID, m.EnvoyHeaders, m.Sanitize = true, true, true, true
 		m.ServerHeader, m.ServerName = call.ServerOverwrite, "sim"
 	}
 	w.chain = NewChain(1, "sim", m)

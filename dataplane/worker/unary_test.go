@@ -74,7 +74,7 @@ func newLoop(clients, size int, full bool) *loop {
 	l.w = g.workers[0]
 	m := &call.Manager{Scope: call.Scope{Index: 1}, Director: l, StreamIdleTimeout: 5 * time.Minute}
 	if full { // Envoy's defaults
-		m.ForwardedProto, m.GenerateRequestID, m.EnvoyHeaders = true, true, true
+		m.ForwardedProto, m.GenerateRequestID, m.EnvoyHeaders, m.Sanitize = true, true, true, true
 		m.ServerHeader, m.ServerName = call.ServerOverwrite, "envoy"
 	}
 	ch := NewChain(1, "loop", m)

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 	"github.com/sluice-proxy/sluice/dataplane/route"
 )
 
@@ -38,6 +40,9 @@ func (vc *vhostCompiler) route(a *at, vb *route.VHostBuilder, m *routev3.Route) 
 		act.Reply = rt.directResponse(a.field("direct_response"), x.DirectResponse)
 		act.Route = &call.Route{Name: m.GetName(), VirtualHost: vc.m.GetName()}
 		_, act.Route.ResponseOps = rt.headers(level{}, "")
+		if s := act.Reply.HTTP; s == 201 || s/100 == 3 {
+			act.Route.ResponseOps = append([]call.HeaderOp{location()}, act.Route.ResponseOps...)
+		}
 	}
 	if len(a.r.errs)+a.r.more > before {
 		return // the builder would only repeat it
@@ -135,9 +140,6 @@ func (rt *routeCompiler) clusterPolicy(weighted level, cluster, host string) *ca
 	p.Cluster = cluster
 	p.RequestOps, p.ResponseOps = rt.headers(weighted, cluster)
 	p.Rewrite = rt.rewrite(host)
-	if rt.appendHost && p.Rewrite != nil && p.Rewrite.Host != nil {
-		p.RequestOps = append([]call.HeaderOp{forwardedHost()}, p.RequestOps...)
-	}
 	return &p
 }
 
@@ -163,14 +165,19 @@ func (rt *routeCompiler) timeouts(a *at, m *routev3.RouteAction) {
 	p.Timeout = defaultRouteTimeout
 	if m.GetTimeout() != nil {
 		p.Timeout = max(m.GetTimeout().AsDuration(), 0)
-	} else if m.GetMaxGrpcTimeout() == nil && m.GetMaxStreamDuration().GetGrpcTimeoutHeaderMax() == nil {
+	} else if m.GetMaxGrpcTimeout() == nil && m.GetMaxStreamDuration() == nil {
 		a.field("timeout").warnf("not set: Envoy's default ends a call 15s after its request has ended; 0s disables it")
 	}
 	p.IdleTimeout = orNone(m.GetIdleTimeout())
 	d := m.GetMaxStreamDuration()
+	if d != nil {
+		p.Timeout = 0 // Envoy's router leaves the time to max_stream_duration alone
+		p.TellDuration = true
+	}
 	p.MaxStreamDuration = orNone(d.GetMaxStreamDuration())
 	limit, offset := d.GetGrpcTimeoutHeaderMax(), d.GetGrpcTimeoutHeaderOffset()
 	if limit == nil {
+		p.OldGRPCTimeout = m.GetMaxGrpcTimeout() != nil && d == nil
 		limit, offset = m.GetMaxGrpcTimeout(), m.GetGrpcTimeoutOffset() // their names before 2020
 	}
 	if limit != nil {
@@ -227,6 +234,19 @@ func (b *orReply) Pick(c *call.Call, attempt int) (call.Host, error) {
 		err = b.missing
 	}
 	return h, err
+}
+
+// location tells where a direct response of 201 or 3xx leads: here.
+func location() call.HeaderOp {
+	return call.HeaderOp{
+		Action: call.HeaderOverwrite,
+		Next:   true,
+		Field:  hpack.NewField("location", ""),
+		Value: func(c *call.Call, _ *call.Outcome) string {
+			scheme, _ := c.Headers.Get(hdr.Scheme)
+			return scheme + "://" + c.Host + c.Path
+		},
+	}
 }
 
 // directResponse compiles an answer that the proxy gives itself.

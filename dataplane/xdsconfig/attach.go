@@ -43,6 +43,8 @@ type Options struct {
 	// bootstrap does not say.
 	Backoff xdsclient.Backoff
 
+	node *corev3.Node // the bootstrap's
+
 	// newClient replaces the client of the control plane in tests.
 	newClient func(h xdsclient.Handler) client
 }
@@ -58,6 +60,7 @@ func Attach(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o Opt
 	if o.ReadFile == nil {
 		o.ReadFile = os.ReadFile
 	}
+	o.node = bs.GetNode()
 	m := newManager(ctx, server, bs, o)
 	var err error
 	m.sources, err = dynamicSources(bs)

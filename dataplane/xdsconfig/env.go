@@ -3,6 +3,7 @@ package xdsconfig
 import (
 	"os"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -41,6 +42,8 @@ type Env struct {
 	// Routes returns the director that follows the RouteConfiguration of that
 	// name; nil: directors that answer "no route".
 	Routes func(name string) call.Director
+	// Node is who this proxy is to its control plane; nil: nobody.
+	Node *corev3.Node
 	// Secret returns the secret of that name among the bootstrap's, nil if there
 	// is none; nil: they are not known here.
 	Secret func(name string) *tlsv3.Secret

@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -130,7 +131,10 @@ func (a *at) operator(cmd command, fs *formatScope) (op operator, static string)
 	case "START_TIME":
 		return a.startTime(cmd), ""
 	case "ENVIRONMENT":
-		v, _ := a.r.env.lookupEnv(cmd.arg)
+		v, ok := a.r.env.lookupEnv(cmd.arg)
+		if !ok {
+			v = "-"
+		}
 		return nil, clip(v, cmd.max)
 	}
 	if cmd.hasArg {
@@ -161,9 +165,9 @@ var operators = map[string]operator{
 	"DOWNSTREAM_REMOTE_ADDRESS":                     remote,
 	"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":        remoteIP,
 	"DOWNSTREAM_REMOTE_PORT":                        remotePort,
-	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":              remote,
-	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": remoteIP,
-	"DOWNSTREAM_DIRECT_REMOTE_PORT":                 remotePort,
+	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":              peerAddr,
+	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": peerIP,
+	"DOWNSTREAM_DIRECT_REMOTE_PORT":                 peerPort,
 	"DOWNSTREAM_LOCAL_ADDRESS": func(dst []byte, c *call.Call, _ *call.Outcome) []byte {
 		if c.Conn.Local.IsValid() {
 			dst = c.Conn.Local.AppendTo(dst)
@@ -193,13 +197,13 @@ var operators = map[string]operator{
 	"UPSTREAM_HOST":                   upstream,
 	"UPSTREAM_REMOTE_ADDRESS":         upstream,
 	"RESPONSE_CODE": func(dst []byte, _ *call.Call, o *call.Outcome) []byte {
-		if o != nil && o.HTTP != 0 {
+		if o != nil {
 			dst = strconv.AppendInt(dst, int64(o.HTTP), 10)
 		}
 		return dst
 	},
 	"RESPONSE_FLAGS": func(dst []byte, _ *call.Call, o *call.Outcome) []byte {
-		if o != nil && o.Flags != 0 {
+		if o != nil {
 			dst = append(dst, o.Flags.String()...)
 		}
 		return dst
@@ -212,21 +216,44 @@ var operators = map[string]operator{
 	},
 }
 
-func remote(dst []byte, c *call.Call, _ *call.Outcome) []byte {
+// remote is the trusted client's address, which has no port if
+// x-forwarded-for told it.
+func remote(dst []byte, c *call.Call, o *call.Outcome) []byte {
+	if c.Client.IsValid() {
+		return netip.AddrPortFrom(c.Client, 0).AppendTo(dst)
+	}
+	return peerAddr(dst, c, o)
+}
+
+func remoteIP(dst []byte, c *call.Call, o *call.Outcome) []byte {
+	if c.Client.IsValid() {
+		return c.Client.AppendTo(dst)
+	}
+	return peerIP(dst, c, o)
+}
+
+func remotePort(dst []byte, c *call.Call, o *call.Outcome) []byte {
+	if c.Client.IsValid() {
+		return append(dst, '0')
+	}
+	return peerPort(dst, c, o)
+}
+
+func peerAddr(dst []byte, c *call.Call, _ *call.Outcome) []byte {
 	if c.Conn.Remote.IsValid() {
 		dst = c.Conn.Remote.AppendTo(dst)
 	}
 	return dst
 }
 
-func remoteIP(dst []byte, c *call.Call, _ *call.Outcome) []byte {
+func peerIP(dst []byte, c *call.Call, _ *call.Outcome) []byte {
 	if c.Conn.Remote.IsValid() {
 		dst = c.Conn.Remote.Addr().AppendTo(dst)
 	}
 	return dst
 }
 
-func remotePort(dst []byte, c *call.Call, _ *call.Outcome) []byte {
+func peerPort(dst []byte, c *call.Call, _ *call.Outcome) []byte {
 	if c.Conn.Remote.IsValid() {
 		dst = strconv.AppendUint(dst, uint64(c.Conn.Remote.Port()), 10)
 	}

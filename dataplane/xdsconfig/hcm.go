@@ -58,6 +58,7 @@ func (a *at) manager(x *anypb.Any, ln *Listener) *managerCompiler {
 	if m.GetServerName() != "" {
 		hc.out.ServerName = m.GetServerName()
 	}
+	hc.edge(a, m)
 	hc.timeouts(a, m)
 	hc.protocol(a, m)
 	hc.routes(a, m, ln)

@@ -74,6 +74,9 @@ func (a *at) mutations(prefix string, remove []string, add []*corev3.HeaderValue
 			ops = append(ops, op)
 		}
 	}
+	if len(ops) > 0 {
+		ops[0].Next = true
+	}
 	return ops
 }
 

@@ -180,6 +180,7 @@ func (m *Manager) env(o Options, refuseUnknown bool) *Env {
 		},
 		Secret:  func(name string) *tlsv3.Secret { return bootstrap.Secret(m.bootstrap, name) },
 		Routes:  func(name string) call.Director { return m.cells.get(name) },
+		Node:    o.node,
 		Runtime: o.Runtime,
 	}
 }

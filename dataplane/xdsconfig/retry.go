@@ -1,35 +1,12 @@
 package xdsconfig
 
 import (
-	"strings"
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 )
-
-// retryConditions are the words of retry_on that are about HTTP and its
-// connections.
-var retryConditions = map[string]call.RetryOn{
-	"5xx":                  call.Retry5xx,
-	"gateway-error":        call.RetryGatewayError,
-	"reset":                call.RetryReset,
-	"reset-before-request": call.RetryResetBeforeRequest,
-	"connect-failure":      call.RetryConnectFailure,
-	"refused-stream":       call.RetryRefusedStream,
-	"retriable-4xx":        call.RetryRetriable4xx,
-}
-
-// retryGRPC are the words of retry_on that name a grpc-status. Envoy knows the
-// first five.
-var retryGRPC = map[string]call.Code{
-	"cancelled":          call.Canceled,
-	"deadline-exceeded":  call.DeadlineExceeded,
-	"internal":           call.Internal,
-	"resource-exhausted": call.ResourceExhausted,
-	"unavailable":        call.Unavailable,
-}
 
 const (
 	defaultRetryBackOff = 25 * time.Millisecond // Envoy's base interval; the longest is ten times the base
@@ -47,21 +24,13 @@ func (a *at) retryPolicy(m *routev3.RetryPolicy) *call.RetryPolicy {
 		p.Max = int(m.GetNumRetries().GetValue())
 	}
 	on := a.field("retry_on")
-	for word := range strings.SplitSeq(m.GetRetryOn(), ",") {
-		word = strings.TrimSpace(word)
-		code, grpc := retryGRPC[word]
-		switch {
-		case word == "":
-		case retryConditions[word] != 0:
-			p.On |= retryConditions[word]
-		case grpc:
-			p.GRPCCodes |= 1 << code
-		case word == "retriable-status-codes":
-			for _, c := range m.GetRetriableStatusCodes() {
-				p.HTTPCodes = append(p.HTTPCodes, int(c))
-			}
-		default:
+	for _, word := range p.AddRetryOn(m.GetRetryOn()) {
+		if word != "retriable-status-codes" {
 			on.warnf("%q: ignored by this version", word)
+			continue
+		}
+		for _, c := range m.GetRetriableStatusCodes() {
+			p.HTTPCodes = append(p.HTTPCodes, int(c))
 		}
 	}
 	b := m.GetRetryBackOff()

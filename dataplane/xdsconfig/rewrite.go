@@ -8,7 +8,6 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
-	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 )
 
 // rewrites compiles what a RouteAction makes of :path and :authority.
@@ -33,10 +32,8 @@ func (rt *routeCompiler) rewrites(a *at, m *routev3.RouteAction) {
 	case *routev3.RouteAction_HostRewriteHeader:
 		h := newHeaderName(s.HostRewriteHeader)
 		rt.rewriteHost = func(c *call.Call, _ call.Host) string {
-			if v, _ := h.of(c); v != "" {
-				return v
-			}
-			return c.Host
+			v, _ := h.of(c)
+			return v
 		}
 	case *routev3.RouteAction_HostRewritePathRegex:
 		if replace := a.field("host_rewrite_path_regex").substitution(s.HostRewritePathRegex); replace != nil {
@@ -55,9 +52,9 @@ func (rt *routeCompiler) rewrites(a *at, m *routev3.RouteAction) {
 // rewrite returns the rewrites for one cluster, whose own host_rewrite_literal
 // holds where the route has none.
 func (rt *routeCompiler) rewrite(host string) *call.Rewrite {
-	rw := call.Rewrite{Path: rt.rewritePath, Host: rt.rewriteHost}
+	rw := call.Rewrite{Path: rt.rewritePath, Host: rt.rewriteHost, AppendHost: rt.appendHost}
 	if rw.Host == nil && host != "" {
-		rw.Host = literalHost(host)
+		rw.Host, rw.Silent = literalHost(host), true
 	}
 	if rw.Path == nil && rw.Host == nil {
 		return nil
@@ -70,22 +67,11 @@ func literalHost(host string) func(*call.Call, call.Host) string {
 }
 
 // autoHost takes the chosen endpoint's hostname (auto_host_rewrite).
-func autoHost(c *call.Call, h call.Host) string {
+func autoHost(_ *call.Call, h call.Host) string {
 	if n, ok := h.(interface{ Hostname() string }); ok {
-		if name := n.Hostname(); name != "" {
-			return name
-		}
+		return n.Hostname()
 	}
-	return c.Host
-}
-
-// forwardedHost keeps the authority that a rewrite replaces.
-func forwardedHost() call.HeaderOp {
-	return call.HeaderOp{
-		Action: call.HeaderAppend,
-		Field:  hpack.NewField("x-forwarded-host", ""),
-		Value:  func(c *call.Call, _ *call.Outcome) string { return c.Host },
-	}
+	return ""
 }
 
 // cutQuery splits a :path before its query, which keeps its question mark.

@@ -48,11 +48,12 @@ var judgements = []judgement{
 		refused:  "address_suffix suffix_len",
 	}},
 	{&hcmv3.HttpConnectionManager{}, fields{
-		honoured: "codec_type stat_prefix rds route_config http_filters common_http_protocol_options http2_protocol_options server_name server_header_transformation max_request_headers_kb stream_idle_timeout request_timeout request_headers_timeout drain_timeout use_remote_address xff_num_trusted_hops skip_xff_append via generate_request_id preserve_external_request_id always_set_request_id_in_response",
-		inert:    "http1_safe_max_connection_duration http_protocol_options http3_protocol_options stream_flush_timeout delayed_close_timeout access_log_flush_interval flush_access_log_on_new_request access_log_options typed_header_validation_config record_route_resolution_stats proxy_100_continue stream_error_on_invalid_http_message",
-		ignored:  "add_user_agent tracing access_log scheme_header_transformation drain_timeout_jitter internal_address_config forward_client_cert_details set_current_client_cert_details forward_client_cert_matcher represent_ipv4_remote_address_as_ipv4_mapped_ipv6 upgrade_configs normalize_path merge_slashes path_with_escaped_slashes_action request_id_extension local_reply_config path_normalization_options proxy_status_config append_x_forwarded_port append_local_overload add_proxy_protocol_connection_state forward_proto_config strip_matching_host_port strip_any_host_port strip_trailing_host_dot",
-		refused:  "scoped_routes original_ip_detection_extensions early_header_mutation_extensions",
+		honoured: "codec_type stat_prefix rds route_config http_filters common_http_protocol_options http2_protocol_options server_name server_header_transformation max_request_headers_kb stream_idle_timeout request_timeout request_headers_timeout drain_timeout use_remote_address xff_num_trusted_hops skip_xff_append via generate_request_id preserve_external_request_id always_set_request_id_in_response add_user_agent internal_address_config forward_client_cert_details set_current_client_cert_details normalize_path merge_slashes path_with_escaped_slashes_action append_x_forwarded_port strip_matching_host_port strip_any_host_port strip_trailing_host_dot proxy_100_continue",
+		inert:    "http1_safe_max_connection_duration http_protocol_options http3_protocol_options stream_flush_timeout delayed_close_timeout access_log_flush_interval flush_access_log_on_new_request access_log_options typed_header_validation_config record_route_resolution_stats stream_error_on_invalid_http_message",
+		ignored:  "tracing access_log scheme_header_transformation drain_timeout_jitter represent_ipv4_remote_address_as_ipv4_mapped_ipv6 upgrade_configs request_id_extension local_reply_config path_normalization_options proxy_status_config append_local_overload add_proxy_protocol_connection_state forward_proto_config",
+		refused:  "forward_client_cert_matcher scoped_routes original_ip_detection_extensions early_header_mutation_extensions",
 	}},
+	{&hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{}, fields{honoured: "subject cert chain dns uri", ignored: "issuer format"}},
 	{&hcmv3.HttpFilter{}, fields{honoured: "name typed_config is_optional disabled", refused: "config_discovery"}},
 	{&routerv3.Router{}, fields{
 		honoured: "suppress_envoy_headers",
@@ -63,8 +64,8 @@ var judgements = []judgement{
 	{&routev3.RouteConfiguration{}, fields{
 		honoured: "name virtual_hosts response_headers_to_add response_headers_to_remove request_headers_to_add request_headers_to_remove most_specific_header_mutations_wins max_direct_response_body_size_bytes ignore_port_in_host_matching ignore_path_parameters_in_path_matching typed_per_filter_config",
 		inert:    "metadata validate_clusters",
-		ignored:  "internal_only_headers request_mirror_policies",
-		refused:  "vhds cluster_specifier_plugins vhost_header route_specifiers",
+		ignored:  "request_mirror_policies",
+		refused:  "internal_only_headers vhds cluster_specifier_plugins vhost_header route_specifiers",
 	}},
 	{&routev3.VirtualHost{}, fields{
 		honoured: "name domains routes require_tls request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove typed_per_filter_config retry_policy per_request_buffer_limit_bytes request_body_buffer_limit",
@@ -154,9 +155,8 @@ var judgements = []judgement{
 		refused:  "http_filters",
 	}},
 	{&corev3.HttpProtocolOptions{}, fields{
-		honoured: "idle_timeout max_connection_duration max_headers_count max_stream_duration max_requests_per_connection",
+		honoured: "idle_timeout max_connection_duration max_headers_count max_stream_duration max_requests_per_connection headers_with_underscores_action",
 		inert:    "max_connection_duration_jitter max_response_headers_kb",
-		ignored:  "headers_with_underscores_action",
 	}},
 	{&corev3.Http2ProtocolOptions{}, fields{
 		honoured: "hpack_table_size max_concurrent_streams initial_stream_window_size initial_connection_window_size connection_keepalive",

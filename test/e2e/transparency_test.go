@@ -45,6 +45,7 @@ static_resources:
           stat_prefix: in
           codec_type: HTTP2
           server_header_transformation: PASS_THROUGH
+          proxy_100_continue: true
           generate_request_id: false
           stream_idle_timeout: 0s
           max_request_headers_kb: 96
