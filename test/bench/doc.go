@@ -33,7 +33,7 @@ func writeDoc(page string, samples []sample, args []string) error {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "%s\n\n`bench run %s`, one run, repetitions interleaved; median (minimum-maximum). %s\n", docBegin, strings.Join(args, " "), machine())
 	table(&out, order, wls, by)
-	fmt.Fprintf(&out, "\n![CPU per call, relative to nghttpx with one thread](%s)\n\n%s", plot, docEnd)
+	fmt.Fprintf(&out, "\n![CPU per call, relative to nghttpx with one thread, for TLS with TLS](%s)\n\n%s", plot, docEnd)
 	if err := os.WriteFile(page, slices.Concat(before, out.Bytes(), after), 0o644); err != nil {
 		return err
 	}
@@ -46,8 +46,14 @@ func machine() string {
 	return fmt.Sprintf("%d cores, Linux %s, %s.", runtime.NumCPU(), strings.TrimSpace(string(kernel)), runtime.Version())
 }
 
-// reference is the target that the plot's bars are relative to.
-const reference = "nghttpx-1"
+// reference is the target that the plot's bars are relative to, for targets
+// with TLS its own.
+func reference(target string) string {
+	if strings.HasSuffix(target, "-tls") {
+		return "nghttpx-1-tls"
+	}
+	return "nghttpx-1"
+}
 
 // svg draws, for each workload, a bar for each target: its CPU per call
 // divided by the reference's.
@@ -71,19 +77,18 @@ func svg(order, wls []string, by map[string]map[string][]sample) []byte {
 	var b bytes.Buffer
 	y := 24
 	for _, w := range wls {
-		ref := median(reference, w)
-		if ref == 0 {
+		if median("nghttpx-1", w) == 0 {
 			continue
 		}
 		unit := "CPU per call"
 		if w == "W5" {
 			unit = "memory per idle connection"
 		}
-		fmt.Fprintf(&b, `<text x="4" y="%d" font-weight="bold">%s: %s / %s</text>`+"\n", y, w, unit, reference)
+		fmt.Fprintf(&b, `<text x="4" y="%d" font-weight="bold">%s: %s / nghttpx</text>`+"\n", y, w, unit)
 		y += 6
 		for _, t := range order {
-			m := median(t, w)
-			if m == 0 || t == "direct" {
+			m, ref := median(t, w), median(reference(t), w)
+			if m == 0 || ref == 0 || t == "direct" {
 				continue
 			}
 			r := m / ref
