@@ -140,22 +140,36 @@ func end(out context.Context, b Backend, err error) error {
 	return err
 }
 
-// endingStream tells an Ender when the stream has ended. RecvMsg has one
-// caller, who calls it until it fails.
+// endingStream tells an Ender when the call has ended. RecvMsg and close have
+// one caller.
 type endingStream struct {
 	grpc.ClientStream
-	out   context.Context
-	ender Ender
+	out   context.Context //nolint:containedctx // the Ender's
+	ender Ender           // nil: it was told
 }
 
 // RecvMsg implements grpc.ClientStream.
 func (s *endingStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
-	if err != nil && s.ender != nil {
-		s.ender.End(s.out, unlessEOF(err))
-		s.ender = nil
+	if err != nil {
+		s.end(unlessEOF(err))
 	}
 	return err
+}
+
+func (s *endingStream) end(err error) {
+	if e := s.ender; e != nil {
+		s.ender = nil
+		e.End(s.out, err)
+	}
+}
+
+// abandon ends a call that was cancelled, and may not have been read to its
+// end.
+func abandon(cs grpc.ClientStream) {
+	if s, ok := cs.(*endingStream); ok {
+		s.end(status.Error(codes.Canceled, "grpcproxy: the client has gone"))
+	}
 }
 
 // statusOf makes a status error of any: a context's error tells its own code.

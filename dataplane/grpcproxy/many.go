@@ -217,11 +217,14 @@ func (f *fan) clientError() error {
 	return f.clientErr
 }
 
-// close ends all calls and waits for the goroutines that are the fan's own.
-// The reader ends with the server's stream.
+// close ends all calls, which nobody reads any more, and waits for the
+// goroutines that are the fan's own. The reader ends with the server's stream.
 func (f *fan) close() {
 	f.cancel()
 	f.senders.Wait()
+	for _, d := range f.dests {
+		abandon(d.cs)
+	}
 }
 
 // cause notes the first error that fails the call; those after it may follow

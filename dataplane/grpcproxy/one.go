@@ -23,6 +23,7 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 		freeAll(first)
 		return handled(b, err)
 	}
+	defer abandon(cs)
 	up := &upward{ss: ss, cs: cs, cancel: cancel, first: first}
 	p.run(up)
 	own, err := download(ss, cs)
