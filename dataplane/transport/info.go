@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"slices"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 )
@@ -22,6 +23,7 @@ func (s *Server) Info(cs *tls.ConnectionState) *call.TLSInfo {
 	if len(cs.PeerCertificates) == 0 {
 		return t
 	}
+	t.LocalURIs = s.localURIs()
 	leaf := cs.PeerCertificates[0]
 	for _, u := range leaf.URIs {
 		t.PeerURIs = append(t.PeerURIs, u.String())
@@ -35,6 +37,26 @@ func (s *Server) Info(cs *tls.ConnectionState) *call.TLSInfo {
 	}
 	t.Verified = s.verified(cs)
 	return t
+}
+
+// localURIs returns the URI SANs of our certificates, if all have the same:
+// which of them a handshake took is not known afterwards.
+func (s *Server) localURIs() (out []string) {
+	for i, secret := range s.o.Certificates {
+		c := secret.Get()
+		if c == nil || c.pair.Leaf == nil {
+			return nil
+		}
+		var uris []string
+		for _, u := range c.pair.Leaf.URIs {
+			uris = append(uris, u.String())
+		}
+		if i > 0 && !slices.Equal(uris, out) {
+			return nil
+		}
+		out = uris
+	}
+	return out
 }
 
 // verified reports whether the client's certificate is good. Under

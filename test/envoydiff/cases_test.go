@@ -30,6 +30,11 @@ var profiles = []profile{
 	{name: "any-port", hcm: "strip_any_host_port: true"},
 	{name: "drop", hcm: "common_http_protocol_options: { headers_with_underscores_action: DROP_HEADER }"},
 	{name: "reject", hcm: "common_http_protocol_options: { headers_with_underscores_action: REJECT_REQUEST }"},
+	{name: "tls-forward", tls: true, hcm: "forward_client_cert_details: FORWARD_ONLY\nuse_remote_address: true"},
+	{name: "tls-append", tls: true, hcm: "forward_client_cert_details: APPEND_FORWARD\nset_current_client_cert_details: { uri: true, dns: true }"},
+	{name: "tls-set", tls: true, hcm: "forward_client_cert_details: SANITIZE_SET\nset_current_client_cert_details: { subject: true, cert: true, chain: true, uri: true, dns: true }"},
+	{name: "tls-sanitize", tls: true},
+	{name: "tls-always", tls: true, hcm: "forward_client_cert_details: ALWAYS_FORWARD_ONLY"},
 	{name: "duration", hcm: "common_http_protocol_options: { max_stream_duration: 0.4s }"},
 	{name: "specific", table: "most_specific_header_mutations_wins: true"},
 }

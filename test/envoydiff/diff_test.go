@@ -100,9 +100,15 @@ func TestSideBySide(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", own, "../../cmd/dataplane").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	envoy := start(t, bin, "--concurrency", "1", "--disable-hot-restart")
-	ours := start(t, own)
+	certs := t.TempDir()
+	client := makeCerts(t, certs)
+	envoy := start(t, bin, certs, "--concurrency", "1", "--disable-hot-restart")
+	ours := start(t, own, certs)
 	for _, p := range profiles {
+		if p.tls {
+			compareTLS(t, envoy, ours, p.name, client)
+			continue
+		}
 		compare(t, envoy, ours, p.name, cases[p.name])
 	}
 }

@@ -191,6 +191,7 @@ type profile struct {
 	hcm    string
 	table  string // of the route configuration
 	router string
+	tls    bool
 }
 
 // side is one of the two proxies, with a port for each profile.
@@ -218,7 +219,7 @@ func indent(text string, n int) string {
 }
 
 // start runs a proxy with all profiles and waits until it listens.
-func start(t *testing.T, bin string, args ...string) *side {
+func start(t *testing.T, bin, certs string, args ...string) *side {
 	t.Helper()
 	s := &side{ports: map[string]int{}, backend: newBackend(t)}
 	text := func(name string) string {
@@ -232,7 +233,7 @@ func start(t *testing.T, bin string, args ...string) *side {
 	for _, p := range profiles {
 		s.ports[p.name] = freePort(t)
 		conf += strings.NewReplacer("{NAME}", p.name, "{PORT}", fmt.Sprint(s.ports[p.name]),
-			"{HCM}", indent(p.hcm, 10), "{TABLE}", indent(p.table, 12), "{ROUTER}", p.router).Replace(text("listener.yaml"))
+			"{HCM}", indent(p.hcm, 10), "{TABLE}", indent(p.table, 12), "{ROUTER}", p.router, "{SOCKET}", socket(p.tls, certs)).Replace(text("listener.yaml"))
 	}
 	conf += strings.ReplaceAll(text("clusters.yaml"), "{BACKEND}", fmt.Sprint(s.backend.srv.Port()))
 	file := filepath.Join(t.TempDir(), "config.yaml")

@@ -52,8 +52,8 @@ var routes = []testCase{
 	{path: "/dead", plain: true, differs: connectFailure},
 	{path: "/empty"},
 	{path: "/empty", plain: true},
-	{path: "/any", headers: []string{"x-reply", "404"}},
-	{path: "/any", headers: []string{"x-reply", "503"}},
+	{path: "/any", headers: []string{"x-reply", "404"}, differs: httpError},
+	{path: "/any", headers: []string{"x-reply", "503"}, differs: httpError},
 	{path: "/any", headers: []string{"x-reply", "503"}, plain: true},
 	{path: "/any", headers: []string{"x-reply", "trailers-only"}},
 	{path: "/any", headers: []string{"x-reply", "internal"}},
@@ -85,7 +85,7 @@ var rewrites = []testCase{
 var mutations = append([]testCase{
 	{path: "/m/actions", headers: []string{"x-have", "h|i", "x-gone", "g", "x-reply", "many", "x-in", ""}},
 	{path: "/m/actions", headers: []string{"x-reply", "many"}},
-	{path: "/m/actions", headers: []string{"x-reply", "503"}},
+	{path: "/m/actions", headers: []string{"x-reply", "503"}, differs: httpError},
 	{path: "/m/format", headers: []string{"x-in", "value", "x-long", "abcdefghij", "x-forwarded-for", "10.9.8.7"}},
 	{path: "/m/format"},
 	{path: "/m/weighted", headers: []string{"x-level", "client"}},
@@ -151,6 +151,19 @@ func deadline(envoy, ours *seen) {
 func shorterStays(envoy, ours *seen) {
 	if ours.Requests[0].Headers["grpc-timeout"] == "100ms" {
 		envoy.Requests[0].Headers["grpc-timeout"] = "100ms"
+	}
+}
+
+// httpError: Envoy passes an HTTP error of an upstream to a gRPC client as it
+// is. We give it the grpc-status that the client would make of it
+// (http-grpc-status-mapping), so that all see the same.
+func httpError(envoy, ours *seen) {
+	if envoy.Response.Headers[":status"] != "200" && ours.Response.Headers["grpc-status"] != "" {
+		for _, s := range []*seen{envoy, ours} {
+			for _, name := range []string{":status", "content-type", "grpc-status", "grpc-message"} {
+				delete(s.Response.Headers, name)
+			}
+		}
 	}
 }
 
@@ -240,5 +253,5 @@ var protocol = []testCase{
 	{path: "/to/pertry", headers: []string{"x-reply", "slow-once"}},
 	{path: "/retry", headers: []string{"x-reply", "unavailable-once"}},
 	{path: "/retry", headers: []string{"x-reply", "internal"}},
-	{path: "/retry", headers: []string{"x-reply", "503"}},
+	{path: "/retry", headers: []string{"x-reply", "503"}, differs: httpError},
 }
