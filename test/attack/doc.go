@@ -4,7 +4,7 @@
 // all succeed and stay fast; memory must come back; the limit's counter must
 // move and the attacker must see the documented reaction.
 //
-//	go test ./test/attack -v                    every attack for 1.2 s
+//	go test ./test/attack -v                    every attack for a second
 //	go test ./test/attack -v -attack.time 10s   for longer
 //	go test ./test/attack -v -attack.baseline   and measure each dummy run too
 //

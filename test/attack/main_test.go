@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	attackTime = flag.Duration("attack.time", 1200*time.Millisecond, "how long each attack lasts")
+	attackTime = flag.Duration("attack.time", time.Second, "how long each attack lasts")
 	page       = flag.String("attack.page", "", "write the table of results into this page")
 	baseline   = flag.Bool("attack.baseline", false, "run each attack against the dummy listener too, not only when the latency asks for it")
 )
