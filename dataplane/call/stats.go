@@ -80,6 +80,7 @@ const (
 	UpstreamRqRetrySuccess
 	UpstreamRqRetryOverflow
 	UpstreamCxNoneHealthy
+	UpstreamCxOverflow
 	// UpstreamCounters is the number of counters above.
 	UpstreamCounters
 )

@@ -8,6 +8,7 @@ type Target struct {
 	Network string // "tcp" or "unix"
 	Address string // "10.0.0.1:50051", "[::1]:50051" or a socket's path; never a name to resolve
 	Options *UpstreamOptions
+	Limits  *Limits // of the host's cluster; nil: none but those of Options
 }
 
 // UpstreamOptions are a cluster's connection options. Immutable. Zero values
@@ -21,7 +22,7 @@ type UpstreamOptions struct {
 	MaxRequests    uint32        // max_requests_per_connection; 0: unlimited
 
 	MaxConnections uint32 // per worker and host; default 4
-	MaxPending     uint32 // waiting for a stream, per worker and host; 1,024
+	MaxPending     uint32 // waiting for a stream, per worker and host; 1,024, or with Limits no bound of its own
 	MaxStreams     uint32 // concurrent streams per connection; peer's limit if 0
 
 	HTTP2 HTTP2Options

@@ -34,6 +34,7 @@ func (c *Cluster) Adopt(old *Cluster) {
 			h = was
 		} else {
 			h.acc = c.acc
+			h.target.Limits = &c.acc.limits
 		}
 		next.hosts = append(next.hosts, h)
 	}

@@ -1,6 +1,10 @@
 package cluster
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+)
 
 // breaker is one limit of a circuit breaker. The count is exact: acquire fails
 // if and only if limit were taken at that instant, so neither can the limit be
@@ -34,9 +38,12 @@ type accounts struct {
 	requests breaker
 	retries  breaker
 	dropped  atomic.Uint64
+	limits   call.Limits // counted by the workers
 }
 
 func (a *accounts) limitBy(t *Thresholds) {
 	a.requests.limit.Store(int64(t.MaxRequests))
 	a.retries.limit.Store(int64(t.MaxRetries))
+	a.limits.Connections.Set(t.MaxConnections)
+	a.limits.Pending.Set(t.MaxPending)
 }

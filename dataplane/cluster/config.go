@@ -70,7 +70,8 @@ type Breakers struct {
 }
 
 // Thresholds are CircuitBreakers.Thresholds: most at one time in the whole
-// process. 0 allows none.
+// process. 0 allows none; but a worker without a usable connection to a host
+// may always make one, as in Envoy.
 type Thresholds struct {
 	MaxConnections uint32
 	MaxPending     uint32

@@ -29,5 +29,5 @@
 // It opens no sockets, reads no clock, starts no goroutines and takes no
 // locks. Names are resolved by package discovery; pools of connections belong
 // to the workers, which count against max_connections and max_pending_requests
-// themselves.
+// in the call.Limits that all hosts of a cluster's versions share.
 package cluster

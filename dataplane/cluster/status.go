@@ -59,6 +59,8 @@ type Counts struct {
 	Retries       int64  // retries acquired and not released
 	RetryOverflow uint64 // retries refused by max_retries
 	Dropped       uint64 // calls refused by drop_overloads
+	Connections   int64  // to the hosts, and being made
+	Pending       int64  // attempts that wait for a stream
 }
 
 // Counts returns the cluster's totals. They are read one after the other.
@@ -69,6 +71,8 @@ func (c *Cluster) Counts() Counts {
 		Retries:       c.acc.retries.taken.Load(),
 		RetryOverflow: c.acc.retries.overflow.Load(),
 		Dropped:       c.acc.dropped.Load(),
+		Connections:   c.acc.limits.Connections.Taken(),
+		Pending:       c.acc.limits.Pending.Taken(),
 	}
 }
 

@@ -84,7 +84,7 @@ func (c *Cluster) take(next *set, e *Endpoint, l localityKey) (changed bool) {
 		h = &Host{
 			acc:    c.acc,
 			key:    key,
-			target: call.Target{Network: key.network, Address: key.address, Options: c.cfg.Options},
+			target: call.Target{Network: key.network, Address: key.address, Options: c.cfg.Options, Limits: &c.acc.limits},
 		}
 		h.setAttrs(at)
 		c.byKey[key] = h

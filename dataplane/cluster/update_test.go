@@ -120,8 +120,8 @@ func TestUpdateKeepsHosts(t *testing.T) {
 	if diff := cmp.Diff(want, c.Hosts()); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(target, *a.Target()); diff != "" || a.Target().Options.MaxConnections != 7 {
-		t.Errorf("the target changed (-want +got):\n%s", diff)
+	if got := *a.Target(); got != target || got.Options.MaxConnections != 7 {
+		t.Errorf("the target changed: %+v, want %+v", got, target)
 	}
 
 	c.Update(level0(ep("b:1", 1, HealthHealthy)))

@@ -75,6 +75,7 @@ var clusterNames = [call.UpstreamCounters]string{
 	call.UpstreamRqRetrySuccess:        "upstream_rq_retry_success",
 	call.UpstreamRqRetryOverflow:       "upstream_rq_retry_overflow",
 	call.UpstreamCxNoneHealthy:         "upstream_cx_none_healthy",
+	call.UpstreamCxOverflow:            "upstream_cx_overflow",
 }
 
 // layout says how the scopes of one kind are named.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -69,6 +70,9 @@ func (w *Worker) poolOf(h call.Host) *hostPool {
 		}
 		if p.opt.MaxPending == 0 {
 			p.opt.MaxPending = defaultMaxPending
+			if p.target.Limits != nil {
+				p.opt.MaxPending = math.MaxInt32
+			}
 		}
 		p.cfg = w.clientConfig(p.target.Options)
 		w.pools[h] = p
@@ -86,7 +90,7 @@ func (w *Worker) Open(a *relay.Attempt) (*relay.Upstream, error) {
 			return &u.Upstream, nil
 		}
 	}
-	if p.pending >= int(p.opt.MaxPending) {
+	if p.pending >= int(p.opt.MaxPending) || !p.acquirePending() {
 		w.core.Counters.Inc(p.scope, call.UpstreamRqPendingOverflow)
 		return nil, call.ReplyOverflow
 	}
@@ -144,7 +148,39 @@ func (p *hostPool) unlink(a *relay.Attempt) {
 	}
 	a.Next, a.Prev, a.Queued = nil, nil, false
 	p.pending--
+	if l := p.target.Limits; l != nil {
+		l.Pending.Release()
+	}
 	p.w.core.Counters.Dec(p.scope, call.UpstreamRqPendingActive)
+}
+
+// acquirePending takes a place in the cluster's queue.
+func (p *hostPool) acquirePending() bool {
+	l := p.target.Limits
+	return l == nil || l.Pending.Acquire()
+}
+
+// acquireConnection takes one of the cluster's connections. A pool without a
+// usable one may always have it (Envoy's ConnPoolImplBase::tryCreateNewConnection):
+// nobody would ever serve its queue.
+func (p *hostPool) acquireConnection() bool {
+	l := p.target.Limits
+	if l == nil || l.Connections.Acquire() {
+		return true
+	}
+	p.w.core.Counters.Inc(p.scope, call.UpstreamCxOverflow)
+	if p.usable() > 0 {
+		return false
+	}
+	l.Connections.Force()
+	return true
+}
+
+// releaseConnection gives back what acquireConnection took.
+func (p *hostPool) releaseConnection() {
+	if l := p.target.Limits; l != nil {
+		l.Connections.Release()
+	}
 }
 
 // serve opens streams for those that wait, first come first served.
@@ -169,6 +205,9 @@ func (p *hostPool) dial() {
 	}
 	for p.head != nil && (p.dials == 0 || p.pending > queuedPerDial*p.dials) &&
 		p.usable() < int(p.opt.MaxConnections) && len(p.conns) < maxDraining*int(p.opt.MaxConnections) {
+		if !p.acquireConnection() {
+			return
+		}
 		p.dials++
 		p.conns = append(p.conns, p.w.newUp(p))
 	}

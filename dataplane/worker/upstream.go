@@ -172,6 +172,7 @@ func (u *upConn) drainDeadline() { u.sock.doom(nil) }
 func (u *upConn) closed(cause error) {
 	w := u.sock.w
 	c := &w.core.Counters
+	u.p.releaseConnection()
 	c.Dec(u.p.scope, call.UpstreamCxActive)
 	c.Inc(u.p.scope, call.UpstreamCxDestroy)
 	if u.sock.ended {

@@ -37,7 +37,8 @@ type EndpointSource struct {
 const defaultConnectTimeout = 5 * time.Second
 
 // defaultHostConnections is the core's own limit per worker and host; a lower
-// max_connections holds instead of it.
+// max_connections holds instead of it. All of a cluster's connections are
+// bounded by its call.Limits.
 const defaultHostConnections = 4
 
 // CompileCluster compiles a Cluster.
@@ -144,7 +145,6 @@ func (a *at) upstreamOptions(m *clusterv3.Cluster, scope call.Scope) *call.Upstr
 		if v := t.GetMaxConnections(); v != nil && v.GetValue() < defaultHostConnections {
 			o.MaxConnections = max(v.GetValue(), 1)
 		}
-		o.MaxPending = t.GetMaxPendingRequests().GetValue()
 		break // Envoy takes the first of a priority
 	}
 	return o
