@@ -11,6 +11,13 @@
 //	One2One                       one backend (one.go)
 //	One2Many                      several, responses merged (many.go, merge.go)
 //	Replicated                    several, the first one's response (replicate.go)
+//	PeekHandler                   the first message decides (peek.go)
+//	RegisterStreamHandlers        methods answered here
+//	NewXDSDirector                routes and endpoints from xDS (xds*.go)
+//	NewServer, Middleware         a proxy with listener and lifecycle (server.go)
+//	Forwarder, ConnectionCache    backends by address, one connection each
+//	Pool                          several connections per address
+//	ServerOptions, DialOptions    what makes grpc-go cheaper as a proxy (tuning.go)
 //
 // Package grpcproxy/proxy has the shape of mwitkow/grpc-proxy. The migration
 // pages in docs/migration say what became of each function of the family.
