@@ -31,6 +31,8 @@ type clusterUnit struct {
 	updated time.Time
 	cl      *cluster.Cluster
 
+	endpoints *cluster.Assignment // those of cl; nil: not known yet
+
 	waits string             // what it warms for; empty when it is warm
 	timer *time.Timer        // until it no longer waits; nil: none
 	stop  context.CancelFunc // ends its resolver; nil: none
@@ -124,7 +126,7 @@ func (m *Manager) warmCluster(u *clusterUnit) {
 	})
 	switch {
 	case c.Endpoints != nil:
-		u.cl.Update(c.Endpoints)
+		u.update(c.Endpoints)
 	case c.DNS != nil:
 		u.waits = "the first answers of its names"
 		m.resolve(u, *c.DNS)
@@ -148,7 +150,7 @@ func (m *Manager) resolve(u *clusterUnit, c discovery.Config) {
 	res := discovery.New(c,
 		func(a *cluster.Assignment) {
 			m.box.post(func() {
-				if ctx.Err() == nil && u.cl.Update(a) {
+				if ctx.Err() == nil && u.update(a) {
 					m.dirty.sweep = true
 				}
 			})
@@ -177,6 +179,11 @@ func (m *Manager) clusterWarm(u *clusterUnit) {
 	old := cs.active
 	cs.active, cs.warming = u, nil
 	if old != nil {
+		if u.endpoints == nil && old.endpoints != nil {
+			// No answer came in time: what worked is better than nothing.
+			m.log.Warn("cluster keeps the endpoints of its last version", "cluster", cs.name, "version", u.version)
+			u.update(old.endpoints)
+		}
 		u.cl.Adopt(old.cl) // what connects as before keeps its connections
 	}
 	cs.handle.Set(u.cl)
@@ -185,6 +192,12 @@ func (m *Manager) clusterWarm(u *clusterUnit) {
 		m.closeCluster(old)
 	}
 	m.log.Info("cluster serves", "cluster", cs.name, "version", u.version, "endpoints", u.cl.Len())
+}
+
+// update gives u its endpoints; it reports whether anything changed.
+func (u *clusterUnit) update(a *cluster.Assignment) bool {
+	u.endpoints = a
+	return u.cl.Update(a)
 }
 
 // discardCluster gives up the version that warms.

@@ -55,7 +55,7 @@ func (m *Manager) applyEndpoints(b *batch[*cluster.Assignment]) {
 
 // setEndpoints gives u its endpoints, whether it warms for them or serves.
 func (m *Manager) setEndpoints(u *clusterUnit, a *cluster.Assignment) {
-	if u.cl.Update(a) {
+	if u.update(a) {
 		m.dirty.sweep = true
 	}
 	m.clusterWarm(u)
@@ -73,7 +73,7 @@ func (m *Manager) useEndpoints(u *clusterUnit, src EndpointSource) {
 	es.users[u] = true
 	m.dirty.endpoints = true
 	if es.res != nil && !es.lapsed {
-		u.cl.Update(es.res.value)
+		u.update(es.res.value)
 		return
 	}
 	u.waits = fmt.Sprintf("endpoints %q", src.Name)
@@ -82,8 +82,8 @@ func (m *Manager) useEndpoints(u *clusterUnit, src EndpointSource) {
 	}
 }
 
-// endpointsTimeout ends the wait of u: with what is known from before, or with
-// no endpoints.
+// endpointsTimeout ends the wait of u: with what is known from before, with
+// the endpoints of its cluster's last version, or with none.
 func (m *Manager) endpointsTimeout(u *clusterUnit, es *endpointState) {
 	if u.state.warming != u {
 		return
