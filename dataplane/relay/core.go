@@ -154,15 +154,6 @@ func (c *Core) Resume(h call.Handle, err error) {
 	}
 }
 
-// Each calls f for every exchange in progress on d, or for all if d is nil.
-func (c *Core) Each(d *Downstream, f func(x *Exchange)) {
-	for i := range c.slab {
-		if x := c.slab[i].x; x != nil && x.d != nil && (d == nil || x.d == d) {
-			f(x)
-		}
-	}
-}
-
 // block takes an empty header block that outlives the current event.
 func (c *Core) block() *hpack.Block {
 	if n := len(c.blocks); n > 0 {

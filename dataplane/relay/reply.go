@@ -240,8 +240,11 @@ func encodeMessage(s string) string {
 	return string(out)
 }
 
-// Drained answers the call because its connection's drain deadline came.
-func (x *Exchange) Drained() { x.reply(replyDrain) }
+// DrainDeadline answers the calls that are left on the connection, because its
+// drain deadline came. The cost does not depend on other connections.
+func (d *Downstream) DrainDeadline() {
+	d.H.Each(func(s *h2.Stream) { s.Owner.(*Exchange).reply(replyDrain) })
+}
 
 // Evict ends the call because the bytes it holds are needed (core-design §6).
 func (x *Exchange) Evict() { x.reply(replyHeldBytes) }

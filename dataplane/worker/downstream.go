@@ -167,7 +167,7 @@ func (d *downConn) name() string {
 
 // drainDeadline implements sockOwner.
 func (d *downConn) drainDeadline() {
-	d.Core.Each(&d.Downstream, (*relay.Exchange).Drained)
+	d.Downstream.DrainDeadline()
 	d.sock.conn.Shutdown(h2.ShutdownNow, h2.ErrCodeNo)
 	d.sock.closingSoon = true
 	d.sock.markDirty()
