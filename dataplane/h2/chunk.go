@@ -60,6 +60,11 @@ type Pool struct {
 	// that Conn is dead. It belongs to whoever owns the memory budget.
 	Grow func(n int64) bool
 
+	// Reuse, if not 0, keeps freed chunks as long as they and those in use are
+	// at most so many bytes: under pressure what one call gave up is what the
+	// next one gets, and not garbage. Trim ends that.
+	Reuse int
+
 	free    [3]*Chunk
 	freeLen int // bytes in the free lists
 	maxFree int
@@ -119,13 +124,25 @@ func (p *Pool) Put(c *Chunk) {
 	p.live--
 	p.bytes -= len(c.b)
 	class, size := chunkClass(len(c.b))
-	if class < 0 || p.freeLen+size > p.maxFree {
+	if class < 0 || p.freeLen+size > max(p.maxFree, p.Reuse-p.bytes) {
 		c.Next = nil
 		return
 	}
 	p.freeLen += size
 	c.Next = p.free[class]
 	p.free[class] = c
+}
+
+// Trim drops free chunks beyond the bound of NewPool.
+func (p *Pool) Trim() {
+	for class := len(p.free) - 1; class >= 0; class-- {
+		for p.freeLen > p.maxFree && p.free[class] != nil {
+			c := p.free[class]
+			p.free[class] = c.Next
+			p.freeLen -= len(c.b)
+			c.Next = nil
+		}
+	}
 }
 
 // Live returns how many chunks are handed out: 0 at rest.

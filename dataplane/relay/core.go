@@ -209,28 +209,57 @@ func (cs *Counters) grow(s call.Scope) []uint64 {
 	return a
 }
 
-// victimAge is how long a call must have made no progress before it may be
-// ended for the memory it holds.
-const victimAge = 5e9
+// victimAge is how long a call has made no progress if it is to go before
+// others of its connection.
+const victimAge = 1e9
 
-// Victim returns the call with the largest bytes in queues × time without
-// progress, nil if all move.
-func (c *Core) Victim() *Exchange {
-	var worst *Exchange
-	most := int64(0)
-	for i := range c.slab {
+// Evict ends calls until at most target bytes wait for slow receivers, and
+// returns how many it ended. Clients' connections give way in the order of what
+// they hold, so one that hoards pays before those that are only slow; there,
+// calls that do not move go first.
+func (c *Core) Evict(target int64) (n int) {
+	for c.queued > target {
+		d := c.hoarder()
+		if d == nil {
+			return n
+		}
+		n += c.evict(d, target, victimAge)
+		n += c.evict(d, target, 0)
+	}
+	return n
+}
+
+// evict is Evict for the calls of d that have not moved for age.
+func (c *Core) evict(d *Downstream, target, age int64) (n int) {
+	for i := 0; i < len(c.slab) && c.queued > target; i++ {
 		x := c.slab[i].x
-		if x == nil || x.d == nil {
-			continue
-		}
-		age := int64(c.Now - x.active)
-		n := x.req.end - x.req.base + x.rsp.end - x.rsp.base
-		if age < victimAge || n == 0 {
-			continue
-		}
-		if v := n * (age / 1e6); v > most {
-			worst, most = x, v
+		if x != nil && x.d == d && x.state < stateReplying && x.holds() > 0 && int64(c.Now-x.active) >= age {
+			x.Evict()
+			n++
 		}
 	}
-	return worst
+	return n
 }
+
+// hoarder returns the connection whose calls hold the most, nil if none hold
+// anything.
+func (c *Core) hoarder() (most *Downstream) {
+	for i := range c.slab {
+		if x := c.slab[i].x; x != nil && x.d != nil {
+			x.d.holds = 0
+		}
+	}
+	for i := range c.slab {
+		x := c.slab[i].x
+		if x == nil || x.d == nil || x.state >= stateReplying {
+			continue
+		}
+		if x.d.holds += x.holds(); x.d.holds > 0 && (most == nil || x.d.holds > most.holds) {
+			most = x.d
+		}
+	}
+	return most
+}
+
+// holds is how many bytes of the call are queued.
+func (x *Exchange) holds() int64 { return x.req.end - x.req.base + x.rsp.end - x.rsp.base }

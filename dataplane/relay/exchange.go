@@ -109,6 +109,7 @@ type Downstream struct {
 	// Owned by the worker.
 	cert    string        // the client's element of x-forwarded-client-cert
 	certFor *call.Manager // whose options cert follows
+	holds   int64         // of hoarder
 }
 
 // NewStream implements h2.Handler.

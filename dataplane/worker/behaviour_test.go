@@ -277,8 +277,8 @@ func TestSweep(t *testing.T) {
 	s.finish()
 }
 
-// TestEvict: over the memory budget the call that has held the most for the
-// longest time ends with RESOURCE_EXHAUSTED; others go on.
+// TestEvict: over the memory budget calls of the connection that holds the most
+// end with RESOURCE_EXHAUSTED at once; what it holds is free, other calls go on.
 func TestEvict(t *testing.T) {
 	s := newScript(t, nil, func(m *call.Manager, o *call.UpstreamOptions) {
 		o.HTTP2.InitialStreamWindowSize = 400_000
@@ -293,16 +293,14 @@ func TestEvict(t *testing.T) {
 		s.settleNow()
 	}
 	s.settleNow()
-	if n := s.wk.core.Queued(); n <= s.wk.budget() {
+	if n := s.wk.core.Queued(); n != 0 {
 		t.Fatalf("%d bytes queued, budget %d", n, s.wk.budget())
 	}
-	s.pass(3 * time.Second)
-	s.expect(r, "not ended")
-	r2 := s.call(&rpc{grpc: true}) // its frames make batches
-	s.pass(3 * time.Second)
-	s.batch(func() {})
-	s.settleNow()
+	if n := s.wk.downH2.HeldOverflow; n != 1 {
+		t.Errorf("held_overflow is %d, want 1", n)
+	}
 	s.expect(r, "200 grpc 8")
+	r2 := s.call(&rpc{grpc: true})
 	s.reply(r2, 0, true, trailersOnly(r2, "0")...)
 	s.expect(r2, "200 grpc 0")
 	s.client.deaf = false

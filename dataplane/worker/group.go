@@ -23,7 +23,7 @@ type Options struct {
 	// enter it before NewGroup has returned.
 	NewDriver func(w *Worker) Driver
 	// MemoryBudget bounds the bytes held for slow receivers, in the whole
-	// process; 0: 48 MiB (core-design §6).
+	// process; 0: 40 MiB (core-design §6).
 	MemoryBudget int64
 	// Seed seeds every random choice; 0: from the system. The simulation and
 	// its replays set it.
@@ -35,7 +35,7 @@ type Options struct {
 }
 
 // defaultBudget keeps resident growth under 64 MiB.
-const defaultBudget = 48 << 20
+const defaultBudget = 40 << 20
 
 // Group is the set of workers of a proxy.
 type Group struct {

@@ -44,6 +44,9 @@ func (w *Worker) clientConfig(o *call.UpstreamOptions) *h2.Config {
 		return c
 	}
 	c := h2.DefaultConfig(h2.Client)
+	// What clients do not read must not stop a backend for the others before
+	// the memory budget is used up, at which calls are evicted.
+	c.HoldLimit = max(c.HoldLimit, w.budget())
 	var cluster call.Scope
 	if o != nil {
 		cluster = o.Cluster

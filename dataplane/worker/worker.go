@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/clock"
@@ -57,7 +56,6 @@ type Worker struct {
 	upH2    map[call.Scope]*h2.Counters // by cluster; they stay, as the cluster's other counters do
 	holds   HoldTimes
 	long    longHolds
-	evictAt clock.Nanos // not before, the next search for a victim
 
 	// Used by the driver's adaptive yield (core-design §5.3).
 
@@ -94,6 +92,7 @@ func newWorker(g *Group, index int) *Worker {
 		Record:    g.opt.Record,
 	}
 	w.pool.Grow = w.grow
+	w.pool.Reuse = int(w.budget())
 	w.driver = g.opt.NewDriver(w)
 	return w
 }
@@ -113,12 +112,15 @@ func (w *Worker) end() {
 	w.drainInbox()
 	w.core.Wheel.Advance(w.now)
 	w.flush()
-	if w.core.Queued() > w.budget() && w.now >= w.evictAt {
+	if w.core.Queued() > w.budget() {
 		w.evict()
 		w.flush()
 	}
 	w.finishClosing()
 	w.driver.SetTimer(w.core.Wheel.Next()) // after all that may set one
+	if w.pool.LiveBytes() < poolBytes {
+		w.pool.Trim()
+	}
 	if load := int64(4*w.core.Live() + w.nsocks); load != w.load.Load() {
 		w.load.Store(load)
 	}
@@ -247,14 +249,9 @@ func (w *Worker) grow(n int64) bool {
 	return true
 }
 
-// evict ends the call that costs the most memory for the longest time
-// (core-design §6).
+// evict ends calls until a quarter of the budget is free (core-design §6).
 func (w *Worker) evict() {
-	w.evictAt = w.now.Add(100 * time.Millisecond)
-	if x := w.core.Victim(); x != nil {
-		w.downH2.HeldOverflow++
-		x.Evict()
-	}
+	w.downH2.HeldOverflow += uint64(w.core.Evict(w.budget() * 3 / 4))
 }
 
 // scopesAtOnce is how many scopes a scrape reads under the lock at once: about
