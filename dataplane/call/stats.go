@@ -81,6 +81,7 @@ const (
 	UpstreamRqRetryOverflow
 	UpstreamCxNoneHealthy
 	UpstreamCxOverflow
+	UpstreamCxMaxDuration
 	// UpstreamCounters is the number of counters above.
 	UpstreamCounters
 )

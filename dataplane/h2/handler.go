@@ -65,6 +65,11 @@ const (
 	// Stream is the one with the largest held bytes × time without progress:
 	// end it with RESOURCE_EXHAUSTED.
 	EventStalled
+	// EventIdle: IdleTimeout has passed without streams; the connection begins
+	// to end.
+	EventIdle
+	// EventAge: the instant of DrainAt came; the connection begins to end.
+	EventAge
 	// EventClosed: Dead is now true. Err is nil after a complete drain.
 	EventClosed
 )

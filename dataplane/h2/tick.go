@@ -109,8 +109,12 @@ func (c *Conn) timeouts(t *ticker) bool {
 		c.goAwayFinal(ErrCodeNo)
 	case c.drainDue != 0 && t.dueAt(c.drainDue):
 		c.drainDue = 0
+		if c.goAwayOut == goAwayNone {
+			c.h.OnConn(ConnEvent{Kind: EventAge})
+		}
 		c.shutdownNow()
 	case c.idleSince != 0 && c.tab.n == 0 && c.goAwayOut == goAwayNone && c.gotSettings && t.due(c.idleSince, c.cfg.IdleTimeout):
+		c.h.OnConn(ConnEvent{Kind: EventIdle})
 		c.shutdownNow()
 	default:
 		return c.keepalive(t)

@@ -15,7 +15,7 @@ var httpNames = [call.DownstreamCounters]string{
 	call.DownstreamCxProtocolError: "downstream_cx_protocol_error",
 	call.DownstreamCxDrainClose:    "downstream_cx_drain_close",
 	call.DownstreamCxIdleTimeout:   "downstream_cx_idle_timeout",
-	call.DownstreamCxMaxDuration:   "downstream_cx_max_duration",
+	call.DownstreamCxMaxDuration:   "downstream_cx_max_duration_reached",
 	call.DownstreamCxRxBytes:       "downstream_cx_rx_bytes",
 	call.DownstreamCxTxBytes:       "downstream_cx_tx_bytes",
 	call.DownstreamRqTotal:         "downstream_rq_total",
@@ -30,7 +30,7 @@ var httpNames = [call.DownstreamCounters]string{
 	call.DownstreamRqTxReset:       "downstream_rq_tx_reset",
 	call.DownstreamRqTimeout:       "downstream_rq_timeout",
 	call.DownstreamRqIdleTimeout:   "downstream_rq_idle_timeout",
-	call.DownstreamRqMaxDuration:   "downstream_rq_max_duration",
+	call.DownstreamRqMaxDuration:   "downstream_rq_max_duration_reached",
 	call.NoRouteTotal:              "no_route",
 	call.NoClusterTotal:            "no_cluster",
 	call.RqDirectResponse:          "rq_direct_response",
@@ -76,6 +76,7 @@ var clusterNames = [call.UpstreamCounters]string{
 	call.UpstreamRqRetryOverflow:       "upstream_rq_retry_overflow",
 	call.UpstreamCxNoneHealthy:         "upstream_cx_none_healthy",
 	call.UpstreamCxOverflow:            "upstream_cx_overflow",
+	call.UpstreamCxMaxDuration:         "upstream_cx_max_duration_reached",
 }
 
 // layout says how the scopes of one kind are named.

@@ -118,6 +118,10 @@ func (d *downConn) OnConn(ev h2.ConnEvent) {
 	switch ev.Kind {
 	case h2.EventStalled:
 		d.EvictHolder(ev.Stream)
+	case h2.EventIdle:
+		d.Core.Counters.Inc(d.sock.scope, call.DownstreamCxIdleTimeout)
+	case h2.EventAge:
+		d.Core.Counters.Inc(d.sock.scope, call.DownstreamCxMaxDuration)
 	case h2.EventClosed:
 		if ev.Err != nil {
 			d.sock.cause = ev.Err

@@ -118,6 +118,10 @@ func (u *upConn) OnConn(ev h2.ConnEvent) {
 		u.sock.markDirty()
 	case h2.EventStalled:
 		u.EvictHolder(ev.Stream)
+	case h2.EventIdle:
+		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxIdleTimeout)
+	case h2.EventAge:
+		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxMaxDuration)
 	case h2.EventClosed:
 		if ev.Err != nil {
 			u.sock.cause = ev.Err
