@@ -26,3 +26,5 @@ require (
 )
 
 replace github.com/sluice-proxy/sluice => ../..
+
+replace google.golang.org/genproto => google.golang.org/genproto v0.0.0-20250218202821-56aae31c358a
