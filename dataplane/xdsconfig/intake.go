@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
@@ -32,6 +33,13 @@ type batch[C any] struct {
 	// nameless are faults of resources whose name is not known: what is
 	// missing in the response may be them.
 	nameless []error
+	skipped  []skipped // what nobody wanted when the response was compiled
+}
+
+// skipped is a resource that was not looked at.
+type skipped struct {
+	name    string
+	content *anypb.Any
 }
 
 // fault joins what is wrong with the response; nil if all of it is good. more
@@ -119,10 +127,12 @@ func (in *intake[C]) take(r *xdsclient.Response) *batch[C] {
 				continue
 			}
 			if wanted != nil && !(*wanted)[name] {
+				b.skipped = append(b.skipped, skipped{name, x})
 				continue
 			}
 			res = in.one(name, m, x, raw)
 		} else if wanted != nil && !(*wanted)[res.name] {
+			b.skipped = append(b.skipped, skipped{res.name, x})
 			continue
 		}
 		if inBatch[res.name] {
@@ -155,6 +165,26 @@ func (in *intake[C]) one(name string, m proto.Message, x *anypb.Any, raw fingerp
 	}
 	in.seen[name], in.byRaw[raw] = res, res
 	return res
+}
+
+// recheck compiles what b skipped and is wanted by the time it is applied: the
+// response will be acknowledged, so the server will not send it again. It runs
+// on the configuration goroutine and leaves the intake's own state alone. That
+// the two overlap is rare enough to compile there.
+func (in *intake[C]) recheck(b *batch[C], wanted func(name string) bool) {
+	for _, s := range b.skipped {
+		if !wanted(s.name) || slices.ContainsFunc(b.resources, func(r *resource[C]) bool { return r.name == s.name }) {
+			continue
+		}
+		m := in.message()
+		if proto.Unmarshal(s.content.GetValue(), m) != nil {
+			continue // it was read before
+		}
+		res := &resource[C]{name: s.name, content: s.content, print: fingerprintOf(m)}
+		res.value, res.err = in.compile(m, in.env)
+		b.resources = append(b.resources, res)
+	}
+	b.skipped = nil
 }
 
 // forget drops what is neither in the newest response of a type with all its

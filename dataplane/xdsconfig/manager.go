@@ -150,15 +150,36 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 	m.clusterIntake = newIntake(env, func() *clusterv3.Cluster { return new(clusterv3.Cluster) },
 		(*clusterv3.Cluster).GetName, CompileCluster, posting(m, m.applyClusters))
 	m.endpointIntake = newIntake(env, func() *endpointv3.ClusterLoadAssignment { return new(endpointv3.ClusterLoadAssignment) },
-		(*endpointv3.ClusterLoadAssignment).GetClusterName, CompileEndpoints, posting(m, m.applyEndpoints))
+		(*endpointv3.ClusterLoadAssignment).GetClusterName, CompileEndpoints, m.endpointBatch)
 	m.listenerIntake = newIntake(env, func() *listenerv3.Listener { return new(listenerv3.Listener) },
 		(*listenerv3.Listener).GetName, CompileListener, posting(m, m.applyListeners))
 	m.routeIntake = newIntake(env, func() *routev3.RouteConfiguration { return new(routev3.RouteConfiguration) },
-		(*routev3.RouteConfiguration).GetName, CompileRoutes, posting(m, m.applyRoutes))
+		(*routev3.RouteConfiguration).GetName, CompileRoutes, m.routeBatch)
 	m.secretIntake = newIntake(env, func() *tlsv3.Secret { return new(tlsv3.Secret) },
-		(*tlsv3.Secret).GetName, CompileSecret, posting(m, m.applySecrets))
+		(*tlsv3.Secret).GetName, CompileSecret, m.secretBatch)
 	m.secretEnv = env
 	return m
+}
+
+func (m *Manager) endpointBatch(b *batch[*cluster.Assignment]) {
+	m.box.post(func() {
+		m.endpointIntake.recheck(b, func(name string) bool { es := m.endpoints[name]; return es != nil && es.used() })
+		m.applyEndpoints(b)
+	})
+}
+
+func (m *Manager) routeBatch(b *batch[*route.Table]) {
+	m.box.post(func() {
+		m.routeIntake.recheck(b, func(name string) bool { rs := m.routes[name]; return rs != nil && rs.used() })
+		m.applyRoutes(b)
+	})
+}
+
+func (m *Manager) secretBatch(b *batch[*tlsv3.Secret]) {
+	m.box.post(func() {
+		m.secretIntake.recheck(b, func(name string) bool { ss := m.secrets[name]; return ss != nil && ss.used() })
+		m.applySecrets(b)
+	})
 }
 
 func posting[C any](m *Manager, apply func(*batch[C])) func(*batch[C]) {
