@@ -37,25 +37,51 @@ func (m *Manager) Dump() *Dump {
 		Endpoints: &adminv3.EndpointsConfigDump{},
 		Secrets:   &adminv3.SecretsConfigDump{},
 	}
+	var late lateDump
 	m.do(func() {
-		m.dumpClusters(d.Clusters)
-		m.dumpListeners(d.Listeners, d.Routes)
-		m.dumpRoutes(d.Routes)
-		m.dumpEndpoints(d.Endpoints)
-		m.dumpSecrets(d.Secrets)
+		m.dumpClusters(d.Clusters, &late)
+		m.dumpListeners(d.Listeners, &late)
+		m.dumpRoutes(d.Routes, &late)
+		m.dumpEndpoints(d.Endpoints, &late)
+		m.dumpSecrets(d.Secrets, &late)
 	})
+	for _, u := range late.listeners {
+		d.Routes.StaticRouteConfigs = append(d.Routes.StaticRouteConfigs, inlineRoutes(u)...)
+	}
+	for _, c := range late.contents {
+		*c.to = redacted(c.content)
+	}
 	return d
 }
 
-func (m *Manager) dumpClusters(d *adminv3.ClustersConfigDump) {
+// lateDump is what of a dump is made after it was collected: what parses
+// resources takes too long for the configuration goroutine.
+type lateDump struct {
+	listeners []*listenerUnit // whose routes are to be shown; only what is set at creation is read
+	contents  []lateContent
+}
+
+type lateContent struct {
+	to      **anypb.Any
+	content *anypb.Any
+}
+
+// show fills in to with what may be shown of content.
+func (l *lateDump) show(to **anypb.Any, content *anypb.Any) {
+	l.contents = append(l.contents, lateContent{to, content})
+}
+
+func (m *Manager) dumpClusters(d *adminv3.ClustersConfigDump, late *lateDump) {
 	d.VersionInfo = m.versions[xdsclient.ClusterType]
 	for _, name := range slices.Sorted(maps.Keys(m.clusters)) {
 		cs := m.clusters[name]
 		dynamic := func(u *clusterUnit, status adminv3.ClientResourceStatus) *adminv3.ClustersConfigDump_DynamicCluster {
-			return &adminv3.ClustersConfigDump_DynamicCluster{
-				VersionInfo: u.version, Cluster: redacted(u.res.content), LastUpdated: timestamppb.New(u.updated),
-				ErrorState: cs.failure.dump(), ClientStatus: cs.failure.status(status),
+			c := &adminv3.ClustersConfigDump_DynamicCluster{
+				VersionInfo: u.version, LastUpdated: timestamppb.New(u.updated),
+				ErrorState: cs.failure.dump(late), ClientStatus: cs.failure.status(status),
 			}
+			late.show(&c.Cluster, u.res.content)
+			return c
 		}
 		switch {
 		case cs.static:
@@ -63,14 +89,14 @@ func (m *Manager) dumpClusters(d *adminv3.ClustersConfigDump) {
 			if u == nil {
 				u = cs.warming
 			}
-			d.StaticClusters = append(d.StaticClusters, &adminv3.ClustersConfigDump_StaticCluster{
-				Cluster: redacted(u.res.content), LastUpdated: timestamppb.New(u.updated),
-			})
+			c := &adminv3.ClustersConfigDump_StaticCluster{LastUpdated: timestamppb.New(u.updated)}
+			late.show(&c.Cluster, u.res.content)
+			d.StaticClusters = append(d.StaticClusters, c)
 			continue
 		case !cs.exists():
-			d.DynamicWarmingClusters = append(d.DynamicWarmingClusters, &adminv3.ClustersConfigDump_DynamicCluster{
-				Cluster: redacted(cs.failure.content), ErrorState: cs.failure.dump(), ClientStatus: adminv3.ClientResourceStatus_NACKED,
-			})
+			c := &adminv3.ClustersConfigDump_DynamicCluster{ErrorState: cs.failure.dump(late), ClientStatus: adminv3.ClientResourceStatus_NACKED}
+			late.show(&c.Cluster, cs.failure.content)
+			d.DynamicWarmingClusters = append(d.DynamicWarmingClusters, c)
 		}
 		if cs.active != nil {
 			d.DynamicActiveClusters = append(d.DynamicActiveClusters, dynamic(cs.active, adminv3.ClientResourceStatus_ACKED))
@@ -81,14 +107,13 @@ func (m *Manager) dumpClusters(d *adminv3.ClustersConfigDump) {
 	}
 }
 
-// dumpListeners fills in the listeners, and the routes that stand in them.
-func (m *Manager) dumpListeners(d *adminv3.ListenersConfigDump, routes *adminv3.RoutesConfigDump) {
+func (m *Manager) dumpListeners(d *adminv3.ListenersConfigDump, late *lateDump) {
 	d.VersionInfo = m.versions[xdsclient.ListenerType]
 	for _, name := range slices.Sorted(maps.Keys(m.listeners)) {
 		ls := m.listeners[name]
 		for _, u := range []*listenerUnit{ls.active, ls.warming} {
 			if u != nil {
-				routes.StaticRouteConfigs = append(routes.StaticRouteConfigs, inlineRoutes(u)...)
+				late.listeners = append(late.listeners, u)
 			}
 		}
 		if ls.static {
@@ -97,9 +122,9 @@ func (m *Manager) dumpListeners(d *adminv3.ListenersConfigDump, routes *adminv3.
 				u = ls.warming
 			}
 			if u != nil {
-				d.StaticListeners = append(d.StaticListeners, &adminv3.ListenersConfigDump_StaticListener{
-					Listener: redacted(u.res.content), LastUpdated: timestamppb.New(u.updated),
-				})
+				c := &adminv3.ListenersConfigDump_StaticListener{LastUpdated: timestamppb.New(u.updated)}
+				late.show(&c.Listener, u.res.content)
+				d.StaticListeners = append(d.StaticListeners, c)
 			}
 			continue
 		}
@@ -108,19 +133,19 @@ func (m *Manager) dumpListeners(d *adminv3.ListenersConfigDump, routes *adminv3.
 			status = adminv3.ClientResourceStatus_ACKED
 		}
 		d.DynamicListeners = append(d.DynamicListeners, &adminv3.ListenersConfigDump_DynamicListener{
-			Name: name, ActiveState: ls.active.dump(), WarmingState: ls.warming.dump(),
-			ErrorState: ls.failure.dump(), ClientStatus: ls.failure.status(status),
+			Name: name, ActiveState: ls.active.dump(late), WarmingState: ls.warming.dump(late),
+			ErrorState: ls.failure.dump(late), ClientStatus: ls.failure.status(status),
 		})
 	}
 }
 
-func (u *listenerUnit) dump() *adminv3.ListenersConfigDump_DynamicListenerState {
+func (u *listenerUnit) dump(late *lateDump) *adminv3.ListenersConfigDump_DynamicListenerState {
 	if u == nil {
 		return nil
 	}
-	return &adminv3.ListenersConfigDump_DynamicListenerState{
-		VersionInfo: u.version, Listener: redacted(u.res.content), LastUpdated: timestamppb.New(u.updated),
-	}
+	c := &adminv3.ListenersConfigDump_DynamicListenerState{VersionInfo: u.version, LastUpdated: timestamppb.New(u.updated)}
+	late.show(&c.Listener, u.res.content)
+	return c
 }
 
 // inlineRoutes returns the route_config of each connection manager of u.
@@ -142,14 +167,14 @@ func inlineRoutes(u *listenerUnit) (out []*adminv3.RoutesConfigDump_StaticRouteC
 	return out
 }
 
-func (m *Manager) dumpRoutes(d *adminv3.RoutesConfigDump) {
+func (m *Manager) dumpRoutes(d *adminv3.RoutesConfigDump, late *lateDump) {
 	for _, name := range slices.Sorted(maps.Keys(m.routes)) {
 		rs := m.routes[name]
 		if !rs.used() {
 			continue
 		}
 		c := &adminv3.RoutesConfigDump_DynamicRouteConfig{
-			VersionInfo: rs.version, ErrorState: rs.failure.dump(), ClientStatus: rs.failure.status(adminv3.ClientResourceStatus_REQUESTED),
+			VersionInfo: rs.version, ErrorState: rs.failure.dump(late), ClientStatus: rs.failure.status(adminv3.ClientResourceStatus_REQUESTED),
 		}
 		if rs.res != nil {
 			c.RouteConfig, c.LastUpdated = rs.res.content, timestamppb.New(rs.updated)
@@ -159,14 +184,14 @@ func (m *Manager) dumpRoutes(d *adminv3.RoutesConfigDump) {
 	}
 }
 
-func (m *Manager) dumpEndpoints(d *adminv3.EndpointsConfigDump) {
+func (m *Manager) dumpEndpoints(d *adminv3.EndpointsConfigDump, late *lateDump) {
 	for _, name := range slices.Sorted(maps.Keys(m.endpoints)) {
 		es := m.endpoints[name]
 		if !es.used() {
 			continue
 		}
 		c := &adminv3.EndpointsConfigDump_DynamicEndpointConfig{
-			VersionInfo: es.version, ErrorState: es.failure.dump(), ClientStatus: es.failure.status(adminv3.ClientResourceStatus_REQUESTED),
+			VersionInfo: es.version, ErrorState: es.failure.dump(late), ClientStatus: es.failure.status(adminv3.ClientResourceStatus_REQUESTED),
 		}
 		if es.res != nil {
 			c.EndpointConfig, c.LastUpdated = es.res.content, timestamppb.New(es.updated)
@@ -176,12 +201,14 @@ func (m *Manager) dumpEndpoints(d *adminv3.EndpointsConfigDump) {
 	}
 }
 
-func (m *Manager) dumpSecrets(d *adminv3.SecretsConfigDump) {
+func (m *Manager) dumpSecrets(d *adminv3.SecretsConfigDump, late *lateDump) {
 	for _, s := range m.bootstrap.GetStaticResources().GetSecrets() {
 		x, _ := anypb.New(s) // of a valid message
-		d.StaticSecrets = append(d.StaticSecrets, &adminv3.SecretsConfigDump_StaticSecret{
-			Name: s.GetName(), Secret: redacted(x), LastUpdated: timestamppb.New(m.started),
-		})
+		c := &adminv3.SecretsConfigDump_StaticSecret{
+			Name: s.GetName(), LastUpdated: timestamppb.New(m.started),
+		}
+		late.show(&c.Secret, x)
+		d.StaticSecrets = append(d.StaticSecrets, c)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.secrets)) {
 		ss := m.secrets[name]
@@ -189,26 +216,29 @@ func (m *Manager) dumpSecrets(d *adminv3.SecretsConfigDump) {
 			continue
 		}
 		c := &adminv3.SecretsConfigDump_DynamicSecret{
-			Name: name, VersionInfo: ss.version, ErrorState: ss.failure.dump(), ClientStatus: ss.failure.status(adminv3.ClientResourceStatus_REQUESTED),
+			Name: name, VersionInfo: ss.version, ErrorState: ss.failure.dump(late), ClientStatus: ss.failure.status(adminv3.ClientResourceStatus_REQUESTED),
 		}
 		if ss.res == nil {
 			d.DynamicWarmingSecrets = append(d.DynamicWarmingSecrets, c)
 			continue
 		}
-		c.Secret, c.LastUpdated = redacted(ss.res.content), timestamppb.New(ss.updated)
+		c.LastUpdated = timestamppb.New(ss.updated)
+		late.show(&c.Secret, ss.res.content)
 		c.ClientStatus = ss.failure.status(adminv3.ClientResourceStatus_ACKED)
 		d.DynamicActiveSecrets = append(d.DynamicActiveSecrets, c)
 	}
 }
 
-func (f *failure) dump() *adminv3.UpdateFailureState {
+func (f *failure) dump(late *lateDump) *adminv3.UpdateFailureState {
 	if f == nil {
 		return nil
 	}
-	return &adminv3.UpdateFailureState{
-		FailedConfiguration: redacted(f.content), LastUpdateAttempt: timestamppb.New(f.at.Truncate(time.Millisecond)),
-		Details: f.err.Error(), VersionInfo: f.version,
+	s := &adminv3.UpdateFailureState{
+		LastUpdateAttempt: timestamppb.New(f.at.Truncate(time.Millisecond)),
+		Details:           f.err.Error(), VersionInfo: f.version,
 	}
+	late.show(&s.FailedConfiguration, f.content)
+	return s
 }
 
 // status is NACKED after a refusal, else what it would be.
