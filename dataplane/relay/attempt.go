@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/clock"
 	"github.com/sluice-proxy/sluice/dataplane/h2"
@@ -256,13 +257,16 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 		a.rec.Flags |= call.UpstreamRemoteReset
 		a.count(call.UpstreamRqRxReset)
 		rp = replyForReset(e.Code)
+		if e.Code == h2.ErrCodeCancel && x.clientDeadlinePassed() {
+			rp = replyTimeout // the backend's clock was ahead of our timer's
+		}
 	case h2.SideConn:
 		a.rec.Flags |= call.UpstreamConnTerm
 	case h2.SideLocal:
 		a.rec.Flags |= call.UpstreamProtocolErr
 		a.count(call.UpstreamRqTxReset)
 		rp = replyUpstreamProtocol
-		if e.Err == h2.ErrPeerHeaderListSize {
+		if errors.Is(e.Err, h2.ErrPeerHeaderListSize) {
 			rp = replyHeaderLimit
 		}
 	}

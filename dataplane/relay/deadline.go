@@ -64,6 +64,17 @@ func appendTimeout(b []byte, d time.Duration) []byte {
 	return append(appendInt(b, n), unit)
 }
 
+// deadlineSlack is how late our timer may be against a backend's that counts
+// the same grpc-timeout: a tick of the wheel, and as much again for the way.
+const deadlineSlack = 2 * time.Millisecond
+
+// clientDeadlinePassed reports whether the client's grpc-timeout is over. gRPC
+// servers reset a call with CANCEL at its deadline, which their clients take for
+// DEADLINE_EXCEEDED when their own clock says so (grpc-go's http2_client.go).
+func (x *Exchange) clientDeadlinePassed() bool {
+	return x.grpcClient >= 0 && x.core.Now.Add(deadlineSlack).Sub(x.call.Arrived) >= time.Duration(x.grpcClient)
+}
+
 // limitTime sets the deadlines that the route, once known, and the manager
 // give the call, counted from the request's headers.
 func (x *Exchange) limitTime() {

@@ -436,6 +436,27 @@ func TestNoResetAfterTheEnd(t *testing.T) {
 	s.finish()
 }
 
+// TestBackendsDeadline: a backend that counts the same deadline and resets the
+// call a moment before our timer runs is taken for what it is, one that cancels
+// earlier too.
+func TestBackendsDeadline(t *testing.T) {
+	const timeout = 50 * time.Millisecond
+	for at, want := range map[time.Duration]string{
+		timeout - time.Millisecond: "200 grpc 4",
+		timeout / 2:                "200 grpc 1",
+	} {
+		s := newScript(t, nil, nil)
+		r := s.call(&rpc{grpc: true, timeout: timeout, route: routeGRPC})
+		s.pass(at)
+		p, st := s.server(r, 0)
+		p.rst(st, http2.ErrCodeCancel)
+		p.push()
+		s.settleNow()
+		s.expect(r, want)
+		s.finish()
+	}
+}
+
 // TestRetryTooLate: a response that would be retried, had the call the time for
 // it, goes to the client as it is: trailers-only, with a body, and when only
 // the trailers say what it is.
