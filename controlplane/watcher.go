@@ -105,7 +105,7 @@ func (w *watcher) complain(err error) {
 // run calls changed after each change, and now and then without one, until ctx
 // is done.
 func (w *watcher) run(ctx context.Context, changed func()) {
-	defer w.fs.Close()
+	defer func() { _ = w.fs.Close() }() // nothing to do about it
 	// What changed before the folders were watched.
 	present := w.watch()
 	changed()

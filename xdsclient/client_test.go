@@ -130,7 +130,7 @@ func TestNewResponse(t *testing.T) {
 	bad := errors.New("bad")
 	r.Done(bad)
 	r.Done(nil)
-	if len(got) != 1 || got[0] != bad {
+	if len(got) != 1 || !errors.Is(got[0], bad) {
 		t.Errorf("verdicts: %v, want %v once", got, bad)
 	}
 	new(Response).Done(nil) // nobody to tell

@@ -276,7 +276,7 @@ func (c *Conn) Close() {
 
 func (c *Conn) abandon() {
 	if !c.dead {
-		var err error = ErrClosed
+		err := ErrClosed
 		if c.goAwayIn && c.goAwayCode != ErrCodeNo {
 			err = &ConnError{Code: c.goAwayCode, Peer: true, Reason: "GOAWAY"}
 		}

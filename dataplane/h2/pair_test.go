@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -419,7 +420,7 @@ func (e *pairEnd) OnEnd(s *Stream, end StreamError) {
 }
 
 func (e *pairEnd) OnConn(ev ConnEvent) {
-	if ev.Kind == EventClosed && ev.Err != ErrClosed {
+	if ev.Kind == EventClosed && !errors.Is(ev.Err, ErrClosed) {
 		e.p.t.Errorf("closed: %v", ev.Err)
 	}
 }

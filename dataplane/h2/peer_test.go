@@ -19,8 +19,6 @@ type peer struct {
 	enc    *xhpack.Encoder
 	encBuf bytes.Buffer
 	fr     *http2.Framer
-	skip   int // octets of the preface still to come
-	table  bool
 }
 
 func newPeer() *peer {

@@ -88,7 +88,7 @@ func (w watchedCredentials) ClientHandshake(ctx context.Context, authority strin
 // the authority, but Envoy's sni and authority are independent.
 func (w watchedCredentials) Info() credentials.ProtocolInfo {
 	info := w.TransportCredentials.Info()
-	info.ServerName = ""
+	info.ServerName = "" //nolint:staticcheck // deprecated for users; credentials must still clear it
 	return info
 }
 

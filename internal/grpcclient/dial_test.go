@@ -34,7 +34,6 @@ type backends struct {
 	mu    sync.Mutex
 	picks int
 	tried []int // how many hosts each Pick was told of
-	done  []call.Outcome
 	ended chan call.Outcome
 }
 

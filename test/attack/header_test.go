@@ -54,7 +54,7 @@ func endless(n int, part []byte) func(p *peer, b []byte) []byte {
 
 // block sends a header block in as many frames as it needs.
 func block(b []byte, id uint32, p []byte) []byte {
-	t, flags := http2.FrameHeaders, http2.Flags(endStream)
+	t, flags := http2.FrameHeaders, endStream
 	for len(p) > maxFrame {
 		b = frame(b, t, flags, id, p[:maxFrame])
 		p = p[maxFrame:]

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -111,7 +112,7 @@ func (p *peer) read(ack bool) {
 	for {
 		f, err := fr.ReadFrame()
 		if err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				p.s.note("close")
 			}
 			return

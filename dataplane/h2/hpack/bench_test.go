@@ -38,7 +38,7 @@ func steady(t testing.TB, indexUnique, huffman bool) (d *Decoder, e *Encoder, bl
 		if err := d.Decode(xencode(t, xe, &buf, rpc), &b, Limits{}); err != nil {
 			t.Fatal(err)
 		}
-		block = relay(e, &b)
+		relay(e, &b)
 	}
 	block = xencode(t, xe, &buf, rpc)
 	for _, f := range unique(1) {

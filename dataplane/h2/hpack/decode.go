@@ -77,7 +77,7 @@ func (d *Decoder) Decode(p []byte, b *Block, lim Limits) error {
 	for len(p) > 0 {
 		switch c := p[0]; {
 		case c > 0x80 && c < 0xff: // an index of one octet: most fields
-			e := &staticTable[0]
+			var e *Field
 			if i := uint32(c & 0x7f); i <= staticLen {
 				e = &staticTable[i]
 			} else if i -= staticLen + 1; i < uint32(d.table.n) {

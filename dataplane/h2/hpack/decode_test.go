@@ -136,7 +136,7 @@ func TestDecodeLimits(t *testing.T) {
 		if tc.want < len(all.Fields) {
 			want = ErrTooLarge
 		}
-		if err := d.Decode(block, &b, tc.lim); err != want {
+		if err := d.Decode(block, &b, tc.lim); !errors.Is(err, want) {
 			t.Errorf("%+v: error is %v, want %v", tc.lim, err, want)
 		}
 		if diff := cmp.Diff(pairs(&all)[:tc.want], pairs(&b), cmpopts.EquateEmpty()); diff != "" {
@@ -153,7 +153,7 @@ func TestDecodeAppends(t *testing.T) {
 	d := NewDecoder(DefaultTableSize)
 	var b Block
 	for i, want := range []error{nil, nil, ErrTooLarge} {
-		if err := d.Decode([]byte{0x82}, &b, Limits{Bytes: 2 * 42}); err != want {
+		if err := d.Decode([]byte{0x82}, &b, Limits{Bytes: 2 * 42}); !errors.Is(err, want) {
 			t.Errorf("block %d: error is %v, want %v", i+1, err, want)
 		}
 	}
@@ -169,7 +169,7 @@ func TestDecodeBomb(t *testing.T) {
 	p := append(appendInt(unhex(t, "40 01 61"), 0, 0x7f, uint32(len(value))), value...)
 	p = append(p, bytes.Repeat([]byte{0xbe}, 60000)...)
 	var b Block
-	if err := d.Decode(p, &b, Limits{64 << 10, 200}); err != ErrTooLarge {
+	if err := d.Decode(p, &b, Limits{64 << 10, 200}); !errors.Is(err, ErrTooLarge) {
 		t.Fatalf("error is %v", err)
 	}
 	if n := b.Size(); n > 64<<10 || len(b.Fields) != 16 {
