@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2"
 )
 
 // TestReadCounters: a scrape sees each scope once, and never more than
@@ -36,6 +37,36 @@ func TestReadCounters(t *testing.T) {
 			}
 		}
 		w.core.Counters = own
+		s.finish()
+	}
+}
+
+// TestHTTP2Counters: a scrape sees each cluster once, and copies them without
+// the lock being held between pieces.
+func TestHTTP2Counters(t *testing.T) {
+	for _, n := range []int{0, 1, clustersAtOnce, clustersAtOnce + 1, 3*clustersAtOnce + 5} {
+		s := newScript(t, nil, nil)
+		w := s.wk
+		own, order := w.upH2, w.upOrder
+		w.upH2, w.upOrder = make(map[call.Scope]*h2.Counters), nil
+		for i := 1; i <= n; i++ {
+			w.clientConfig(&call.UpstreamOptions{Cluster: call.Scope{Index: uint32(i)}})
+			w.upH2[call.Scope{Index: uint32(i)}].RapidReset = uint64(i)
+		}
+		seen := 0
+		w.readHTTP2(func(scope call.Scope, c *h2.Counters) {
+			if !w.mu.TryLock() {
+				t.Fatal("the lock is held")
+			}
+			w.mu.Unlock()
+			if seen++; c.RapidReset != uint64(scope.Index) {
+				t.Fatalf("cluster %d counts %d", scope.Index, c.RapidReset)
+			}
+		})
+		if _, up := s.g.HTTP2Counters(); seen != n || len(up) != n {
+			t.Errorf("%d and %d clusters, want %d", seen, len(up), n)
+		}
+		w.upH2, w.upOrder = own, order
 		s.finish()
 	}
 }

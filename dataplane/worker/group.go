@@ -135,12 +135,12 @@ func (g *Group) HTTP2Counters() (down h2.Counters, up map[call.Scope]h2.Counters
 	for _, w := range g.workers {
 		w.mu.Lock()
 		down.Add(&w.downH2)
-		for s, n := range w.upH2 {
+		w.mu.Unlock()
+		w.readHTTP2(func(s call.Scope, n *h2.Counters) {
 			sum := up[s]
 			sum.Add(n)
 			up[s] = sum
-		}
-		w.mu.Unlock()
+		})
 	}
 	return down, up
 }

@@ -60,6 +60,7 @@ func (w *Worker) clientConfig(o *call.UpstreamOptions) *h2.Config {
 	if n == nil {
 		n = &h2.Counters{}
 		w.upH2[cluster] = n
+		w.upOrder = append(w.upOrder, cluster)
 	}
 	c = c.ForWorker(w.pool, n)
 	w.clients[o] = c

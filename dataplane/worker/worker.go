@@ -54,6 +54,7 @@ type Worker struct {
 	downs   int // downstream socks
 	downH2  h2.Counters
 	upH2    map[call.Scope]*h2.Counters // by cluster; they stay, as the cluster's other counters do
+	upOrder []call.Scope                // of upH2, in the order of their making
 	holds   HoldTimes
 	long    longHolds
 
@@ -276,5 +277,28 @@ func (w *Worker) readCounters(f func([][]uint64)) {
 		}
 		f(piece)
 		w.mu.Unlock()
+	}
+}
+
+// clustersAtOnce is how many clusters' HTTP/2 counters are copied under the
+// lock at once.
+const clustersAtOnce = 256
+
+// readHTTP2 calls f, without the lock, with each cluster's HTTP/2 counters.
+func (w *Worker) readHTTP2(f func(call.Scope, *h2.Counters)) {
+	var scopes []call.Scope
+	counters := make([]h2.Counters, 0, clustersAtOnce)
+	for from, n := 0, 1; from < n; from += clustersAtOnce {
+		w.mu.Lock()
+		n = len(w.upOrder)
+		scopes = append(scopes[:0], w.upOrder[min(from, n):min(from+clustersAtOnce, n)]...)
+		counters = counters[:0]
+		for _, s := range scopes {
+			counters = append(counters, *w.upH2[s])
+		}
+		w.mu.Unlock()
+		for i, s := range scopes {
+			f(s, &counters[i])
+		}
 	}
 }
