@@ -58,9 +58,13 @@ func BenchmarkUnary(b *testing.B) {
 		{"direct", backend},
 		{"mwitkow", serve(b, mwitkow.NewProxy(cc))},
 		{"siderolabs", serve(b, grpc.NewServer(grpc.ForceServerCodecV2(siderolabs.Codec()), grpc.UnknownServiceHandler(siderolabs.TransparentHandler(
-			func(context.Context, string) (siderolabs.Mode, []siderolabs.Backend, error) { return siderolabs.One2One, theirs, nil }))))},
+			func(context.Context, string) (siderolabs.Mode, []siderolabs.Backend, error) {
+				return siderolabs.One2One, theirs, nil
+			}))))},
 		{"sluice-handler", serve(b, grpc.NewServer(grpc.ForceServerCodecV2(grpcproxy.Codec()), grpc.UnknownServiceHandler(grpcproxy.TransparentHandler(
-			func(context.Context, string) (grpcproxy.Mode, []grpcproxy.Backend, error) { return grpcproxy.One2One, ours, nil }))))},
+			func(context.Context, string) (grpcproxy.Mode, []grpcproxy.Backend, error) {
+				return grpcproxy.One2One, ours, nil
+			}))))},
 		{"sluice-server", serve(b, server.GetGRPCServer())},
 	} {
 		client := connect(b, p.addr)
