@@ -22,6 +22,8 @@ type binding struct {
 	name    string
 	sockets []*socket // in the order of the newest version; guarded by Server.mu
 
+	closedAt []string // addresses of sockets that DrainListeners closed; guarded by Server.mu
+
 	// state is what new connections get. nil before the first Serve.
 	state atomic.Pointer[state]
 

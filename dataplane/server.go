@@ -63,11 +63,14 @@ type Server struct {
 	closed   bool
 	bindings map[string]*binding // by listener name
 	sockets  map[string]*socket  // by address key; includes those that are closing
+
+	stopped   []DrainOptions // listeners that these concern do not accept any more
+	drainEnds []*time.Timer  // of drains after which listeners close
 }
 
 // stats are the server's own; their names are Envoy's.
 type stats struct {
-	createSuccess, createFailure, active *telemetry.Counter
+	createSuccess, createFailure, active, stopped *telemetry.Counter
 }
 
 // errClosed is what a Server that was shut down says.
@@ -98,6 +101,7 @@ func New(o Options) (*Server, error) {
 			createSuccess: o.Registry.Counter("listener_manager.listener_create_success"),
 			createFailure: o.Registry.Counter("listener_manager.listener_create_failure"),
 			active:        o.Registry.Gauge("listener_manager.total_listeners_active"),
+			stopped:       o.Registry.Counter("listener_manager.listener_stopped"),
 		},
 		done:     make(chan struct{}),
 		bindings: make(map[string]*binding),
@@ -119,6 +123,9 @@ func (s *Server) Bind(l *listener.Listener) error {
 	if s.closed {
 		return errClosed
 	}
+	if s.stoppedLocked(l) {
+		return nil
+	}
 	if err := s.bindLocked(l); err != nil {
 		s.stats.createFailure.Add(1)
 		return fmt.Errorf("listener %q: %w", l.Name, err)
@@ -137,6 +144,12 @@ func (s *Server) Serve(l *listener.Listener) error {
 	defer s.mu.Unlock()
 	if s.closed {
 		return errClosed
+	}
+	if s.stoppedLocked(l) {
+		if b := s.bindings[l.Name]; b != nil && b.state.Load() != nil {
+			b.swap(l)
+		}
+		return nil
 	}
 	err := s.bindLocked(l)
 	if err == nil {
@@ -193,18 +206,13 @@ func (s *Server) Listeners() []ListenerStatus {
 		for _, k := range b.sockets {
 			st.Addresses = append(st.Addresses, k.bound())
 		}
+		if len(b.sockets) == 0 {
+			st.Addresses = b.closedAt
+		}
 		out = append(out, st)
 	}
 	slices.SortFunc(out, func(a, b ListenerStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return out
-}
-
-// Drain asks the clients of all connections to go elsewhere, without closing a
-// listener: calls in progress have DrainTime to end. Connections accepted
-// later are not drained, or a client that has nowhere else to go would come
-// back at once and for ever. It returns at once.
-func (s *Server) Drain() {
-	s.group.Drain(func(*worker.Chain) bool { return true }, s.drain)
 }
 
 // Shutdown stops accepting, drains all connections and returns when they are
@@ -218,6 +226,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.closed = true
 	close(s.done)
+	for _, t := range s.drainEnds {
+		t.Stop()
+	}
 	for _, b := range s.bindings {
 		for _, k := range b.sockets {
 			k.releaseLocked()

@@ -84,8 +84,9 @@ func run(o *options) error {
 	adminCtx, stopAdmin := context.WithCancel(context.Background())
 	defer stopAdmin()
 	waitAdmin, err := startAdmin(adminCtx, o, bs, admin.Options{
-		Bootstrap: bs, Registry: reg, Counters: srv, Config: mgr, Drain: srv.Drain, Quit: stop, Stopping: ctx.Done(),
+		Bootstrap: bs, Registry: reg, Counters: srv, Config: mgr, Quit: stop, Stopping: ctx.Done(),
 		Version: version(), CommandLine: o.commandLine(), Logger: log,
+		Drain: func(d admin.Drain) { srv.DrainListeners(dataplane.DrainOptions(d)) },
 		Listeners: func() (out []admin.Listener) {
 			for _, l := range srv.Listeners() {
 				out = append(out, admin.Listener{Name: l.Name, Addresses: l.Addresses})

@@ -23,8 +23,8 @@ type Options struct {
 	Counters  telemetry.Source
 	Listeners func() []Listener
 	Config    Config
-	// Drain asks the clients of all connections to go elsewhere.
-	Drain func()
+	// Drain drains and closes listeners. It returns at once.
+	Drain func(Drain)
 	// Quit ends the process, gracefully. It returns at once.
 	Quit func()
 	// Stopping is closed when the process begins to end: it is DRAINING then.
@@ -34,6 +34,13 @@ type Options struct {
 	Logger      *slog.Logger
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+}
+
+// Drain are the parameters of /drain_listeners.
+type Drain struct {
+	Graceful    bool
+	InboundOnly bool
+	SkipExit    bool
 }
 
 // Listener is a bound listener.
@@ -48,7 +55,6 @@ type Handler struct {
 	mux    *http.ServeMux
 	begin  time.Time
 	failed atomic.Bool // POST /healthcheck/fail
-	drains atomic.Bool // POST /drain_listeners
 	pages  []page
 	cpu    profiler
 }
@@ -87,10 +93,10 @@ func New(o Options) *Handler {
 		h.failed.Store(false)
 		text(w, "OK\n")
 	})
-	h.post("/drain_listeners", "drain all connections (graceful)", func(w http.ResponseWriter, _ *http.Request) {
-		h.drains.Store(true)
+	h.post("/drain_listeners", "close listeners and drain their connections (graceful, inboundonly, skip_exit)", func(w http.ResponseWriter, r *http.Request) {
 		if h.o.Drain != nil {
-			h.o.Drain()
+			q := r.URL.Query()
+			h.o.Drain(Drain{Graceful: q.Has("graceful"), InboundOnly: q.Has("inboundonly"), SkipExit: q.Has("skip_exit")})
 		}
 		text(w, "OK\n")
 	})

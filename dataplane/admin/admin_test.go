@@ -3,6 +3,7 @@ package admin
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,7 +60,8 @@ func TestPages(t *testing.T) {
 	reg.Counter("cluster_manager.cds.update_success").Add(2)
 	reg.Counter("listener_manager.lds.update_success")
 	scope := reg.Scope(telemetry.KindCluster, "web")
-	drained, quit := 0, 0
+	var drains []Drain
+	quit := 0
 	stopping := make(chan struct{})
 	h := New(Options{
 		Bootstrap: &bootstrapv3.Bootstrap{Node: &corev3.Node{Id: "n-1"}},
@@ -67,7 +69,7 @@ func TestPages(t *testing.T) {
 		Counters:  counters{scope.Index: {call.UpstreamRqTotal: 9}},
 		Listeners: func() []Listener { return []Listener{{"in", []string{"127.0.0.1:80", "/run/in.sock"}}} },
 		Config:    cfg,
-		Drain:     func() { drained++ },
+		Drain:     func(d Drain) { drains = append(drains, d) },
 		Quit:      func() { quit++ },
 		Stopping:  stopping,
 		Version:   "v",
@@ -110,12 +112,14 @@ func TestPages(t *testing.T) {
 		{"GET", "/", nil, 200, "/quitquitquit", ""},
 		{"GET", "/nowhere", nil, 404, "", ""},
 		{"GET", "/quitquitquit", nil, 405, "", ""},
+		{"POST", "/drain_listeners", nil, 200, "OK", ""},
+		{"POST", "/drain_listeners?graceful&inboundonly&skip_exit", nil, 200, "OK", ""},
+		{"GET", "/ready", nil, 200, "LIVE", ""}, // as in Envoy
 		{"POST", "/healthcheck/fail", nil, 200, "OK", ""},
 		{"GET", "/ready", nil, 503, "DRAINING", ""},
 		{"POST", "/healthcheck/ok", nil, 200, "OK", ""},
 		{"GET", "/ready", nil, 200, "LIVE", ""},
 		{"GET", "/server_info", func() { close(stopping) }, 200, `"state":"DRAINING"`, ""},
-		{"POST", "/drain_listeners?graceful", nil, 200, "OK", ""},
 		{"POST", "/quitquitquit", nil, 200, "OK", ""},
 	}
 	squeeze := strings.NewReplacer(`": `, `":`)
@@ -129,8 +133,8 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s %s: %d, want %d with %q and without %q:\n%s", s.method, s.path, code, s.code, s.has, s.hasNot, body)
 		}
 	}
-	if drained != 1 || quit != 1 {
-		t.Errorf("drained %d times and quit %d times, want once each", drained, quit)
+	if want := []Drain{{}, {Graceful: true, InboundOnly: true, SkipExit: true}}; !slices.Equal(drains, want) || quit != 1 {
+		t.Errorf("drains %+v, want %+v; quit %d times, want once", drains, want, quit)
 	}
 }
 

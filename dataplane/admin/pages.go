@@ -26,7 +26,7 @@ func (h *Handler) state() adminv3.ServerInfo_State {
 	default:
 	}
 	switch {
-	case h.failed.Load() || h.drains.Load():
+	case h.failed.Load():
 		return adminv3.ServerInfo_DRAINING
 	case h.o.Config == nil:
 		return adminv3.ServerInfo_LIVE

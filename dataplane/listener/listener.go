@@ -17,6 +17,7 @@ type Listener struct {
 	ReusePort bool // enable_reuse_port
 	Backlog   int  // tcp_backlog_size; 0: the system's
 	DrainType DrainType
+	Inbound   bool // traffic_direction is INBOUND
 
 	PerConnectionBufferLimit uint32        // per_connection_buffer_limit_bytes; 0: the core's
 	FiltersTimeout           time.Duration // listener_filters_timeout; 0: none

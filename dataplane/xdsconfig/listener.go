@@ -45,6 +45,7 @@ func CompileListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
 		Hash:                     f.key(),
 		ReusePort:                m.GetEnableReusePort() == nil || m.GetEnableReusePort().GetValue(),
 		Backlog:                  int(m.GetTcpBacklogSize().GetValue()),
+		Inbound:                  m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND,
 		PerConnectionBufferLimit: m.GetPerConnectionBufferLimitBytes().GetValue(),
 		FiltersTimeout:           defaultFiltersTimeout,
 		ContinueOnTimeout:        m.GetContinueOnListenerFiltersTimeout(),

@@ -32,8 +32,8 @@ type judgement struct {
 // compiles.
 var judgements = []judgement{
 	{&listenerv3.Listener{}, fields{
-		honoured: "name address additional_addresses filter_chains default_filter_chain per_connection_buffer_limit_bytes drain_type listener_filters listener_filters_timeout continue_on_listener_filters_timeout enable_reuse_port reuse_port tcp_backlog_size bind_to_port",
-		inert:    "metadata traffic_direction max_connections_to_accept_per_socket_event connection_balance_config per_connection_buffer_high_watermark_timeout ignore_global_conn_limit bypass_overload_manager tcp_fast_open_queue_length stats_matcher stat_prefix",
+		honoured: "name address additional_addresses filter_chains default_filter_chain per_connection_buffer_limit_bytes drain_type listener_filters listener_filters_timeout continue_on_listener_filters_timeout enable_reuse_port reuse_port tcp_backlog_size bind_to_port traffic_direction",
+		inert:    "metadata max_connections_to_accept_per_socket_event connection_balance_config per_connection_buffer_high_watermark_timeout ignore_global_conn_limit bypass_overload_manager tcp_fast_open_queue_length stats_matcher stat_prefix",
 		ignored:  "access_log socket_options tcp_keepalive enable_mptcp freebind",
 		refused:  "fcds_config filter_chain_matcher use_original_dst deprecated_v1 transparent udp_listener_config api_listener internal_listener",
 	}},
