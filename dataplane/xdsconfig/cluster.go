@@ -24,6 +24,8 @@ type Cluster struct {
 	DNS       *discovery.Config   // STRICT_DNS, LOGICAL_DNS
 	EDS       *EndpointSource     // EDS
 	Secrets   Secrets             // of its TLS context
+
+	tlsPrint fingerprint // of transport_socket; what of it is compiled depends on nothing else
 }
 
 // EndpointSource is an EDS subscription of a cluster.
@@ -62,6 +64,7 @@ func CompileCluster(m *clusterv3.Cluster, env *Env) (*Cluster, error) {
 	}}
 	if c := a.clientTLS(m.GetTransportSocket(), &cl.Secrets); c != nil {
 		cl.Config.Options.TLS = c
+		cl.tlsPrint = fingerprintOf(m.GetTransportSocket())
 	}
 	a.balancing(m, &cl.Config)
 	a.discoveryType(m, cl)

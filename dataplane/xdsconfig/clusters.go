@@ -37,6 +37,7 @@ type clusterUnit struct {
 	timer *time.Timer        // until it no longer waits; nil: none
 	stop  context.CancelFunc // ends its resolver; nil: none
 
+	needs   *Secrets // of the TLS context of cl
 	secrets *secretSet
 	hosts   bool // it no longer waits for its hosts
 }
@@ -116,10 +117,19 @@ func (m *Manager) applyCluster(res *resource[*Cluster], version string) {
 // until u knows its endpoints and has its secrets (make before break).
 func (m *Manager) warmCluster(u *clusterUnit) {
 	c := u.res.value
-	u.cl = cluster.New(c.Config)
+	cfg := c.Config
+	u.needs = &c.Secrets
+	if old := u.state.active; old != nil && cfg.Options.TLS != nil && old.res.value.tlsPrint == c.tlsPrint {
+		// One context for both: then the hosts are connected to in the same way
+		// and are adopted. Its secrets have a second user until old is closed.
+		o := *cfg.Options
+		o.TLS = old.cl.Config().Options.TLS
+		cfg.Options, u.needs = &o, old.needs
+	}
+	u.cl = cluster.New(cfg)
 	u.state.warming = u
 	m.dirty.existing = true
-	u.secrets = m.useSecrets(&c.Secrets, fmt.Sprintf("cluster %q", u.state.name), func() {
+	u.secrets = m.useSecrets(u.needs, fmt.Sprintf("cluster %q", u.state.name), func() {
 		if u.hosts {
 			m.clusterWarm(u)
 		}
