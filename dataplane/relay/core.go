@@ -53,10 +53,10 @@ type Core struct {
 	queued   int64 // bytes in all bodies
 	attLive  int
 
-	scratch     hpack.Block // a local reply's headers or trailers
-	text        []byte      // for formatting a value
-	rqTimeout   cachedField // x-envoy-expected-rq-timeout-ms
-	serviceTime cachedField // x-envoy-upstream-service-time
+	scratch     hpack.Block  // a local reply's headers or trailers
+	text        []byte       // for formatting a value
+	rqTimeout   cachedFields // x-envoy-expected-rq-timeout-ms
+	serviceTime cachedFields // x-envoy-upstream-service-time
 	serverField hpack.Field
 	appends     []hpack.Field // of the level of header mutations in progress
 	overwrites  []hpack.Field
