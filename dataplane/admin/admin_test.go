@@ -46,8 +46,12 @@ func (c *config) Status() xdsconfig.Status {
 	return xdsconfig.Status{Clusters: []xdsconfig.ClusterStatus{
 		{Unit: xdsconfig.Unit{Name: "warming"}},
 		{
-			Unit:    xdsconfig.Unit{Name: "web", Serving: true},
-			Hosts:   []cluster.HostStatus{{Address: "10.0.0.1:80", Weight: 3, Health: cluster.HealthDraining}, {Address: "[::1]:80"}},
+			Unit:     xdsconfig.Unit{Name: "web", Serving: true},
+			StatName: "w", EDSService: "ns/web",
+			Hosts: []cluster.HostStatus{
+				{Address: "10.0.0.1:80", Weight: 3, Health: cluster.HealthDraining},
+				{Address: "[::1]:80", Connections: 2, ConnectionsTotal: 5, ConnectErrors: 1, Active: 3, Errors: 4, Pending: 6, Successes: 7, Timeouts: 8, Total: 9},
+			},
 			Default: cluster.DefaultThresholds(),
 		},
 	}}
@@ -102,7 +106,11 @@ func TestPages(t *testing.T) {
 		{"GET", "/clusters?format=json", nil, 200, `"eds_health_status":"DRAINING"`, ""},
 		{"GET", "/clusters", nil, 200, "web::10.0.0.1:80::health_flags::/eds_status_draining\nweb::10.0.0.1:80::weight::3\n", ""},
 		{"GET", "/clusters", nil, 200, "web::[::1]:80::health_flags::healthy\n", ""},
-		{"GET", "/clusters", nil, 200, "web::observability_name::web\n", "UNKNOWN"},
+		{"GET", "/clusters", nil, 200, "web::observability_name::w\n", "UNKNOWN"},
+		{"GET", "/clusters", nil, 200, "web::added_via_api::true\nweb::eds_service_name::ns/web\n", ""},
+		{"GET", "/clusters", nil, 200, strings.ReplaceAll("cx_active::2\ncx_connect_fail::1\ncx_total::5\nrq_active::3\nrq_error::4\nrq_pending_active::6\nrq_success::7\nrq_timeout::8\nrq_total::9\nhostname::\n", "\n", "\nweb::[::1]:80::"), ""},
+		{"GET", "/clusters", nil, 200, "web::[::1]:80::priority::0\nweb::[::1]:80::success_rate::-1\nweb::[::1]:80::local_origin_success_rate::-1\n", ""},
+		{"GET", "/clusters?format=json", nil, 200, `"eds_service_name":"ns/web"`, ""},
 		{"GET", "/config_dump", nil, 200, `"web"`, "EndpointsConfigDump"},
 		{"GET", "/config_dump?include_eds", nil, 200, "EndpointsConfigDump", ""},
 		{"GET", "/config_dump?name_regex=w.b", nil, 200, `"web"`, `"db"`},

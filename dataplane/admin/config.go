@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
@@ -140,13 +141,16 @@ func (h *Handler) clusters(w http.ResponseWriter, r *http.Request) {
 	var b strings.Builder
 	for _, c := range cls.GetClusterStatuses() {
 		fmt.Fprintf(&b, "%s::observability_name::%s\n", c.GetName(), c.GetObservabilityName())
-		fmt.Fprintf(&b, "%s::added_via_api::%t\n", c.GetName(), c.GetAddedViaApi())
 		for _, t := range c.GetCircuitBreakers().GetThresholds() {
 			p := strings.ToLower(t.GetPriority().String())
 			fmt.Fprintf(&b, "%s::%s_priority::max_connections::%d\n", c.GetName(), p, t.GetMaxConnections().GetValue())
 			fmt.Fprintf(&b, "%s::%s_priority::max_pending_requests::%d\n", c.GetName(), p, t.GetMaxPendingRequests().GetValue())
 			fmt.Fprintf(&b, "%s::%s_priority::max_requests::%d\n", c.GetName(), p, t.GetMaxRequests().GetValue())
 			fmt.Fprintf(&b, "%s::%s_priority::max_retries::%d\n", c.GetName(), p, t.GetMaxRetries().GetValue())
+		}
+		fmt.Fprintf(&b, "%s::added_via_api::%t\n", c.GetName(), c.GetAddedViaApi())
+		if s := c.GetEdsServiceName(); s != "" {
+			fmt.Fprintf(&b, "%s::eds_service_name::%s\n", c.GetName(), s)
 		}
 		for _, hs := range c.GetHostStatuses() {
 			prefix := c.GetName() + "::" + addressText(hs.GetAddress()) + "::"
@@ -161,6 +165,8 @@ func (h *Handler) clusters(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(&b, "%ssub_zone::%s\n", prefix, hs.GetLocality().GetSubZone())
 			fmt.Fprintf(&b, "%scanary::false\n", prefix)
 			fmt.Fprintf(&b, "%spriority::%d\n", prefix, hs.GetPriority())
+			// Envoy's words for hosts without outlier detection.
+			fmt.Fprintf(&b, "%ssuccess_rate::-1\n%slocal_origin_success_rate::-1\n", prefix, prefix)
 		}
 	}
 	text(w, b.String())
@@ -187,7 +193,7 @@ func edsHealth(h cluster.Health) corev3.HealthStatus {
 // clusterStatus is Envoy's message for a cluster.
 func clusterStatus(c xdsconfig.ClusterStatus) *adminv3.ClusterStatus {
 	out := &adminv3.ClusterStatus{
-		Name: c.Name, ObservabilityName: c.Name, AddedViaApi: !c.Static,
+		Name: c.Name, ObservabilityName: cmp.Or(c.StatName, c.Name), AddedViaApi: !c.Static, EdsServiceName: c.EDSService,
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{
 			thresholds(corev3.RoutingPriority_DEFAULT, c.Default), thresholds(corev3.RoutingPriority_HIGH, c.High),
 		}},
@@ -201,9 +207,14 @@ func clusterStatus(c xdsconfig.ClusterStatus) *adminv3.ClusterStatus {
 			Locality:     &corev3.Locality{Region: hs.Region, Zone: hs.Zone, SubZone: hs.SubZone},
 			HealthStatus: &adminv3.HostHealthStatus{EdsHealthStatus: edsHealth(hs.Health)},
 			Stats: []*adminv3.SimpleMetric{
+				stat("cx_active", uint64(max(hs.Connections, 0)), adminv3.SimpleMetric_GAUGE),
 				stat("cx_connect_fail", hs.ConnectErrors, adminv3.SimpleMetric_COUNTER),
+				stat("cx_total", hs.ConnectionsTotal, adminv3.SimpleMetric_COUNTER),
 				stat("rq_active", uint64(max(hs.Active, 0)), adminv3.SimpleMetric_GAUGE),
 				stat("rq_error", hs.Errors, adminv3.SimpleMetric_COUNTER),
+				stat("rq_pending_active", uint64(max(hs.Pending, 0)), adminv3.SimpleMetric_GAUGE),
+				stat("rq_success", hs.Successes, adminv3.SimpleMetric_COUNTER),
+				stat("rq_timeout", hs.Timeouts, adminv3.SimpleMetric_COUNTER),
 				stat("rq_total", hs.Total, adminv3.SimpleMetric_COUNTER),
 			},
 		})

@@ -10,6 +10,13 @@ type Limits struct {
 	Pending     Limit // Thresholds.max_pending_requests
 }
 
+// HostStats is what the workers count of a host. Safe for concurrent use.
+type HostStats struct {
+	Connecting atomic.Uint64 // connections begun
+	Open       atomic.Int64  // of them, not ended yet
+	Pending    atomic.Int64  // attempts that wait for a stream
+}
+
 // Limit is a bound on what is taken at one time. The zero value allows none.
 type Limit struct {
 	limit atomic.Int64

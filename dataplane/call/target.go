@@ -8,7 +8,8 @@ type Target struct {
 	Network string // "tcp" or "unix"
 	Address string // "10.0.0.1:50051", "[::1]:50051" or a socket's path; never a name to resolve
 	Options *UpstreamOptions
-	Limits  *Limits // of the host's cluster; nil: none but those of Options
+	Limits  *Limits    // of the host's cluster; nil: none but those of Options
+	Stats   *HostStats // nil: not counted
 }
 
 // UpstreamOptions are a cluster's connection options. Immutable. Zero values

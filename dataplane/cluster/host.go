@@ -28,7 +28,11 @@ type Host struct {
 	total         atomic.Uint64
 	errors        atomic.Uint64
 	connectErrors atomic.Uint64
-	_             [32]byte
+	successes     atomic.Uint64
+	timeouts      atomic.Uint64
+	_             [16]byte
+	stats         call.HostStats
+	_             [40]byte
 }
 
 var _ call.Host = (*Host)(nil)
@@ -91,6 +95,9 @@ func (h *Host) record(o *call.Outcome) {
 	if o.Side == call.SideDownstream || o.Side == call.SideLocal {
 		return
 	}
+	if o.Flags&call.UpstreamRequestTimeout != 0 {
+		h.timeouts.Add(1)
+	}
 	switch {
 	case o.Flags&call.UpstreamConnFailure != 0:
 		h.connectErrors.Add(1)
@@ -99,5 +106,7 @@ func (h *Host) record(o *call.Outcome) {
 		o.HTTP >= 500,
 		o.HasCode && o.Code < 32 && failed&(1<<o.Code) != 0:
 		h.errors.Add(1)
+	case o.HTTP != 0 && o.Flags == 0:
+		h.successes.Add(1)
 	}
 }

@@ -12,6 +12,11 @@ type HostStatus struct {
 	Total                      uint64   // attempts ever
 	Errors                     uint64   // attempts that failed at the host, connecting included
 	ConnectErrors              uint64   // attempts for which no connection could be made
+	Successes                  uint64   // attempts whose response was no error of the host
+	Timeouts                   uint64   // attempts that took too long
+	Connections                int64    // open, and being made
+	ConnectionsTotal           uint64   // ever begun
+	Pending                    int64    // attempts that wait for a stream
 }
 
 // Hosts returns the hosts of the present set in the assignment's order.
@@ -26,6 +31,8 @@ func (c *Cluster) Hosts() []HostStatus {
 			Priority: at.locality.priority, Health: at.health, Weight: at.weight, Metadata: at.metadata,
 			Active: h.active.Load(), Total: h.total.Load(),
 			Errors: h.errors.Load(), ConnectErrors: h.connectErrors.Load(),
+			Successes: h.successes.Load(), Timeouts: h.timeouts.Load(),
+			Connections: h.stats.Open.Load(), ConnectionsTotal: h.stats.Connecting.Load(), Pending: h.stats.Pending.Load(),
 		}
 	}
 	return out

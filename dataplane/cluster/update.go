@@ -86,6 +86,7 @@ func (c *Cluster) take(next *set, e *Endpoint, l localityKey) (changed bool) {
 			key:    key,
 			target: call.Target{Network: key.network, Address: key.address, Options: c.cfg.Options, Limits: &c.acc.limits},
 		}
+		h.target.Stats = &h.stats
 		h.setAttrs(at)
 		c.byKey[key] = h
 		changed = true

@@ -27,6 +27,8 @@ func limitedScript(t *testing.T, connections, pending uint32) (*script, *call.Li
 //  4. in the end nothing is left taken.
 func TestClusterLimits(t *testing.T) {
 	s, l := limitedScript(t, 1, 2)
+	host := new(call.HostStats)
+	s.hosts[0].target.Stats = host
 	l.Connections.Force() // another worker's
 	l.Pending.Force()
 	first := s.call(&rpc{grpc: true})
@@ -35,6 +37,9 @@ func TestClusterLimits(t *testing.T) {
 	s.expect(waits, "not ended")
 	refused := s.call(&rpc{grpc: true})
 	s.expect(refused, "200 grpc 14")
+	if host.Pending.Load() != 1 || host.Open.Load() != 1 {
+		t.Errorf("the host has %d connections and %d attempts that wait, want one each", host.Open.Load(), host.Pending.Load())
+	}
 	n := s.wk.core.Counters[2]
 	if n[call.UpstreamRqPendingOverflow] != 1 || n[call.UpstreamCxOverflow] == 0 || n[call.UpstreamCxTotal] != 1 {
 		t.Errorf("pending overflow %d, want 1; connection overflow %d, want some; connections %d, want 1",
@@ -55,6 +60,9 @@ func TestClusterLimits(t *testing.T) {
 		s.expect(r, "200 grpc 0")
 	}
 	s.finish()
+	if host.Pending.Load() != 0 || host.Open.Load() != 0 || host.Connecting.Load() != 2 {
+		t.Errorf("in the end the host has %d connections of %d, and %d attempts that wait", host.Open.Load(), host.Connecting.Load(), host.Pending.Load())
+	}
 	if c, p := l.Connections.Taken(), l.Pending.Taken(); c != 0 || p != 0 {
 		t.Errorf("%d connections and %d places are left taken", c, p)
 	}

@@ -131,6 +131,9 @@ func (p *hostPool) enqueue(a *relay.Attempt) {
 	}
 	p.tail = a
 	p.pending++
+	if n := p.target.Stats; n != nil {
+		n.Pending.Add(1)
+	}
 	p.w.core.Counters.Inc(p.scope, call.UpstreamRqPendingTotal)
 	p.w.core.Counters.Inc(p.scope, call.UpstreamRqPendingActive)
 }
@@ -151,6 +154,9 @@ func (p *hostPool) unlink(a *relay.Attempt) {
 	if l := p.target.Limits; l != nil {
 		l.Pending.Release()
 	}
+	if n := p.target.Stats; n != nil {
+		n.Pending.Add(-1)
+	}
 	p.w.core.Counters.Dec(p.scope, call.UpstreamRqPendingActive)
 }
 
@@ -166,6 +172,7 @@ func (p *hostPool) acquirePending() bool {
 func (p *hostPool) acquireConnection() bool {
 	l := p.target.Limits
 	if l == nil || l.Connections.Acquire() {
+		p.countConnection()
 		return true
 	}
 	p.w.core.Counters.Inc(p.scope, call.UpstreamCxOverflow)
@@ -173,13 +180,24 @@ func (p *hostPool) acquireConnection() bool {
 		return false
 	}
 	l.Connections.Force()
+	p.countConnection()
 	return true
+}
+
+func (p *hostPool) countConnection() {
+	if n := p.target.Stats; n != nil {
+		n.Connecting.Add(1)
+		n.Open.Add(1)
+	}
 }
 
 // releaseConnection gives back what acquireConnection took.
 func (p *hostPool) releaseConnection() {
 	if l := p.target.Limits; l != nil {
 		l.Connections.Release()
+	}
+	if n := p.target.Stats; n != nil {
+		n.Open.Add(-1)
 	}
 }
 

@@ -25,6 +25,7 @@ type Cluster struct {
 	EDS       *EndpointSource     // EDS
 	Secrets   Secrets             // of its TLS context
 
+	statName string      // alt_stat_name, or the name
 	tlsPrint fingerprint // of transport_socket; what of it is compiled depends on nothing else
 }
 
@@ -33,6 +34,8 @@ type EndpointSource struct {
 	Name string
 	// FetchTimeout is how long the cluster warms for it; 0: for ever.
 	FetchTimeout time.Duration
+
+	service string // service_name as configured
 }
 
 // defaultConnectTimeout is Envoy's Cluster.connect_timeout.
@@ -56,7 +59,7 @@ func CompileCluster(m *clusterv3.Cluster, env *Env) (*Cluster, error) {
 		stat = m.GetName()
 	}
 	scope := env.scope(telemetry.KindCluster, stat)
-	cl := &Cluster{Config: cluster.Config{
+	cl := &Cluster{statName: stat, Config: cluster.Config{
 		Name:     m.GetName(),
 		Options:  a.upstreamOptions(m, scope),
 		Scope:    scope,
@@ -111,7 +114,7 @@ func (a *at) eds(m *clusterv3.Cluster, cl *Cluster) {
 	if name == "" {
 		name = m.GetName()
 	}
-	cl.EDS = &EndpointSource{Name: name, FetchTimeout: fetchTimeout(c.GetEdsConfig())}
+	cl.EDS = &EndpointSource{Name: name, FetchTimeout: fetchTimeout(c.GetEdsConfig()), service: c.GetServiceName()}
 }
 
 func (a *at) upstreamOptions(m *clusterv3.Cluster, scope call.Scope) *call.UpstreamOptions {

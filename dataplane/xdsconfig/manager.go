@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-proxy/sluice/dataplane/cluster/discovery"
 	"github.com/sluice-proxy/sluice/dataplane/listener"
 	"github.com/sluice-proxy/sluice/dataplane/route"
+	"github.com/sluice-proxy/sluice/dataplane/telemetry"
 	"github.com/sluice-proxy/sluice/dataplane/transport"
 	"github.com/sluice-proxy/sluice/xdsclient"
 	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
@@ -146,6 +147,9 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 	}
 	m.ctx, m.cancel = context.WithCancel(ctx)
 	m.existing.Store(&map[string]*cluster.Handle{})
+	if r := o.Registry; r != nil {
+		r.Func(func(add func(telemetry.Stat)) { m.membership(r, add) })
+	}
 	env := m.env(o, o.RefuseUnknownDynamicFields)
 	m.clusterIntake = newIntake(env, func() *clusterv3.Cluster { return new(clusterv3.Cluster) },
 		(*clusterv3.Cluster).GetName, CompileCluster, posting(m, m.applyClusters))

@@ -35,6 +35,8 @@ type Unit struct {
 // ClusterStatus is the state of one cluster.
 type ClusterStatus struct {
 	Unit
+	StatName      string // alt_stat_name, or the name
+	EDSService    string // eds_cluster_config.service_name; empty: none
 	Hosts         []cluster.HostStatus
 	Levels        []cluster.LevelStatus
 	Counts        cluster.Counts
@@ -98,6 +100,10 @@ func (cs *clusterState) status() ClusterStatus {
 		out.Serving, out.Version, out.Updated = true, u.version, u.updated
 		out.Hosts, out.Levels, out.Counts = u.cl.Hosts(), u.cl.Levels(), u.cl.Counts()
 		out.Default, out.High = u.cl.Thresholds()
+		out.StatName = u.res.value.statName
+		if eds := u.res.value.EDS; eds != nil {
+			out.EDSService = eds.service
+		}
 	}
 	return out
 }
