@@ -80,7 +80,7 @@ func New(o Options) *Handler {
 	h.get("/server_info", "version, state, uptime, command line", h.serverInfo)
 	h.get("/listeners", "bound listeners (format=json)", h.listeners)
 	h.get("/clusters", "clusters and their hosts", h.clusters)
-	h.get("/config_dump", "the whole configuration (include_eds, name_regex=REGEX)", h.configDump)
+	h.get("/config_dump", "the whole configuration (include_eds, name_regex=REGEX, resource=FIELD, mask=FIELDS)", h.configDump)
 	h.get("/memory", "memory in use", h.memory)
 	h.get("/heap_dump", "collect garbage, then dump the heap profile for go tool pprof", h.heapDump)
 	h.get("/help", "this list", h.help)

@@ -30,7 +30,7 @@ func (c *config) Ready() <-chan struct{} { return c.ready }
 func (c *config) Dump() *xdsconfig.Dump {
 	d := &adminv3.ClustersConfigDump{VersionInfo: "7"}
 	for _, n := range []string{"web", "db"} {
-		a, err := anypb.New(&clusterv3.Cluster{Name: n})
+		a, err := anypb.New(&clusterv3.Cluster{Name: n, AltStatName: "s"})
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -114,6 +114,17 @@ func TestPages(t *testing.T) {
 		{"GET", "/config_dump", nil, 200, `"web"`, "EndpointsConfigDump"},
 		{"GET", "/config_dump?include_eds", nil, 200, "EndpointsConfigDump", ""},
 		{"GET", "/config_dump?name_regex=w.b", nil, 200, `"web"`, `"db"`},
+		{"GET", "/config_dump?resource=dynamic_active_clusters", nil, 200, `"name":"web"`, "version_info"},
+		{"GET", "/config_dump?resource=dynamic_active_clusters&name_regex=db", nil, 200, `"name":"db"`, "web"},
+		{"GET", "/config_dump?resource=static_clusters", nil, 200, "{}", "configs"},
+		{"GET", "/config_dump?resource=nope", nil, 404, "nope not found in config dump", ""},
+		{"GET", "/config_dump?resource=version_info", nil, 400, "not a repeated field", ""},
+		{"GET", "/config_dump?resource=dynamic_active_clusters&mask=cluster.name", nil, 200, `"name":"web"`, "alt_stat_name"},
+		{"GET", "/config_dump?resource=dynamic_active_clusters&mask=cluster.alt_stat_name,error_state", nil, 200, `"alt_stat_name":"s"`, "web"},
+		{"GET", "/config_dump?resource=dynamic_active_clusters&mask=nope", nil, 400, "could not be successfully used", ""},
+		{"GET", "/config_dump?resource=dynamic_active_clusters&mask=cluster.nope", nil, 400, "could not be successfully used", ""},
+		{"GET", "/config_dump?mask=dynamic_active_clusters", nil, 200, `"web"`, "version_info"},
+		{"GET", "/config_dump?mask=nope", nil, 400, "could not be successfully applied to any configs", ""},
 		{"GET", "/config_dump?what", nil, 400, "what", ""},
 		{"GET", "/memory", nil, 200, "allocated", ""},
 		{"GET", "/heap_dump", nil, 200, "\x1f\x8b", ""}, // a gzip'd profile

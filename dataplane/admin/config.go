@@ -34,8 +34,10 @@ type Config interface {
 func (h *Handler) configDump(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	for k := range q {
-		if k != "include_eds" && k != "name_regex" {
-			http.Error(w, fmt.Sprintf("parameter %q: want include_eds or name_regex", k), http.StatusBadRequest)
+		switch k {
+		case "include_eds", "name_regex", "resource", "mask":
+		default:
+			http.Error(w, fmt.Sprintf("parameter %q: want include_eds, name_regex, resource or mask", k), http.StatusBadRequest)
 			return
 		}
 	}
@@ -55,11 +57,32 @@ func (h *Handler) configDump(w http.ResponseWriter, r *http.Request) {
 			parts = append(parts, d.Endpoints)
 		}
 	}
+	if names != nil {
+		for i, p := range parts {
+			parts[i] = keepNamed(p, names)
+		}
+	}
+	resource := q.Get("resource")
+	if resource != "" {
+		var found bool
+		var err error
+		if parts, found, err = elements(parts, resource); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		} else if !found {
+			http.Error(w, resource+" not found in config dump", http.StatusNotFound)
+			return
+		}
+	}
+	if s := q.Get("mask"); s != "" {
+		var err error
+		if parts, err = masked(parts, s, resource != ""); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
 	out := &adminv3.ConfigDump{}
 	for _, p := range parts {
-		if names != nil {
-			p = keepNamed(p, names)
-		}
 		a, err := anypb.New(p)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -68,6 +91,26 @@ func (h *Handler) configDump(w http.ResponseWriter, r *http.Request) {
 		out.Configs = append(out.Configs, a)
 	}
 	writeProto(w, out)
+}
+
+// masked returns copies of the parts with only what the mask names. All of
+// them must have its fields or, if not strict, those that have them are
+// returned, and one must.
+func masked(parts []proto.Message, s string, strict bool) (out []proto.Message, err error) {
+	k := parseMask(s)
+	for _, p := range parts {
+		p = proto.Clone(p)
+		switch err := k.trim(p.ProtoReflect()); {
+		case err == nil:
+			out = append(out, p)
+		case strict:
+			return nil, fmt.Errorf("FieldMask %s could not be successfully used: %w", s, err)
+		}
+	}
+	if len(parts) > 0 && len(out) == 0 {
+		return nil, fmt.Errorf("FieldMask %s could not be successfully applied to any configs", s)
+	}
+	return out, nil
 }
 
 // keepNamed returns a copy of a dump with only the resources whose name
