@@ -28,6 +28,7 @@ type Registry struct {
 	mu     sync.Mutex // guards all below
 	scopes []scope    // by index; index 0 counts nowhere
 	byName map[scope]call.Scope
+	users  map[uint32]int // of the scopes that were ever held, by index
 	single []single
 	named  map[string]*Counter
 	funcs  []func(add func(Stat))
@@ -60,6 +61,7 @@ func NewRegistry() *Registry {
 	return &Registry{
 		scopes: make([]scope, 1),
 		byName: make(map[scope]call.Scope),
+		users:  make(map[uint32]int),
 		named:  make(map[string]*Counter),
 	}
 }
@@ -76,6 +78,34 @@ func (r *Registry) Scope(kind Kind, name string) call.Scope {
 	r.scopes = append(r.scopes, k)
 	r.byName[k] = s
 	return s
+}
+
+// Hold makes s one that is shown while somebody holds it: each Hold is followed
+// by one Drop. Its counters stay, for calls that are not over and for its name
+// to come back; a scope that nobody ever held is always shown.
+func (r *Registry) Hold(s call.Scope) {
+	if s == (call.Scope{}) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.users[s.Index]++
+}
+
+// Drop undoes one Hold.
+func (r *Registry) Drop(s call.Scope) {
+	if s == (call.Scope{}) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.users[s.Index]--
+}
+
+// hiddenLocked reports that nobody holds the scope any more.
+func (r *Registry) hiddenLocked(index int) bool {
+	n, held := r.users[uint32(index)]
+	return held && n <= 0
 }
 
 // Counter returns the counter with Envoy's full stat name, e.g.
@@ -113,11 +143,11 @@ func (r *Registry) Func(read func(add func(Stat))) {
 }
 
 // Within returns the stat of that name below a scope's prefix; false for the
-// scope that counts nowhere.
+// scope that counts nowhere and for those that are not shown.
 func (r *Registry) Within(s call.Scope, name string, value uint64) (Stat, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if int(s.Index) >= len(r.scopes) {
+	if int(s.Index) >= len(r.scopes) || r.hiddenLocked(int(s.Index)) {
 		return Stat{}, false
 	}
 	k := r.scopes[s.Index]
@@ -125,8 +155,15 @@ func (r *Registry) Within(s call.Scope, name string, value uint64) (Stat, bool) 
 	return l.stat(k.name, name, value), ok
 }
 
+// snapshot returns copies of what there is. A scope that is not shown is empty.
 func (r *Registry) snapshot() ([]scope, []single, []func(func(Stat))) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.scopes), slices.Clone(r.single), slices.Clone(r.funcs)
+	scopes := slices.Clone(r.scopes)
+	for i := range scopes {
+		if r.hiddenLocked(i) {
+			scopes[i] = scope{}
+		}
+	}
+	return scopes, slices.Clone(r.single), slices.Clone(r.funcs)
 }

@@ -128,6 +128,9 @@ func (m *Manager) warmCluster(u *clusterUnit) {
 	}
 	u.cl = cluster.New(cfg)
 	u.state.warming = u
+	if m.registry != nil {
+		m.registry.Hold(u.cl.Scope())
+	}
 	m.dirty.existing = true
 	u.secrets = m.useSecrets(u.needs, fmt.Sprintf("cluster %q", u.state.name), func() {
 		if u.hosts {
@@ -232,6 +235,9 @@ func (m *Manager) closeCluster(u *clusterUnit) {
 		m.releaseEndpoints(u)
 	}
 	m.releaseSecrets(u.secrets)
+	if m.registry != nil {
+		m.registry.Drop(u.cl.Scope())
+	}
 	u.cl.Close()
 	m.dirty.sweep, m.dirty.existing = true, true
 }

@@ -55,8 +55,9 @@ type Manager struct {
 	server    Server
 	bootstrap *bootstrapv3.Bootstrap
 	started   time.Time
-	lookup    discovery.Lookup // nil: the system's
-	ctx       context.Context  // of all goroutines; ended by Close
+	lookup    discovery.Lookup    // nil: the system's
+	registry  *telemetry.Registry // nil: nothing is counted
+	ctx       context.Context     // of all goroutines; ended by Close
 	cancel    context.CancelFunc
 	running   sync.WaitGroup // all goroutines
 	stopped   chan struct{}  // closed when run has returned
@@ -131,7 +132,7 @@ type failure struct {
 
 func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o Options) *Manager {
 	m := &Manager{
-		log: o.Logger, server: server, bootstrap: bs, started: time.Now(), lookup: o.Lookup,
+		log: o.Logger, registry: o.Registry, server: server, bootstrap: bs, started: time.Now(), lookup: o.Lookup,
 		stopped: make(chan struct{}), ready: make(chan struct{}), box: newMailbox(),
 		warnings: &warnLog{log: o.Logger},
 		stats:    newStats(o.Registry),
