@@ -39,8 +39,9 @@ func (d later) Direct(c *call.Call) (call.Decision, error) {
 // Calls that are paused and resumed from other goroutines, on workers that go
 // on meanwhile; clients that leave before their calls resume.
 func TestResumeFromElsewhere(t *testing.T) {
-	r := newRig(t, 2, false)
 	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait) // after the rig's own: until then workers ask for what clients left behind
+	r := newRig(t, 2, false)
 	d := later{fixed: r.chain.Manager().Director.(fixed), wg: &wg, asked: new(atomic.Int64), seen: new(sync.Map)}
 	r.chain.SetManager(&call.Manager{Director: d})
 	var clients sync.WaitGroup
@@ -63,5 +64,4 @@ func TestResumeFromElsewhere(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	wg.Wait()
 }
