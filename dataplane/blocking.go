@@ -3,6 +3,7 @@ package dataplane
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,10 @@ type Request struct {
 	Method  string        // :method
 	GRPC    bool          // it is a gRPC request
 	Timeout time.Duration // how long the function has; 0: no limit
+	// Message is the first message of a gRPC request, or as much of it as
+	// BlockingOptions.Peek allows, if that asked for it.
+	Message call.Message
+	Whole   bool // Message is all of it
 }
 
 // BlockingFunc decides about one call, and may wait for whatever it needs: a
@@ -33,6 +38,10 @@ type BlockingOptions struct {
 	Concurrency int           // calls decided at once; 0: 64
 	Pending     int           // calls that wait to be; 0: 1,024. More fail at once
 	Timeout     time.Duration // for one decision; 0: no limit
+	// Peek makes gRPC calls wait for their first message, of which the
+	// function then sees up to call.Manager.MaxPeekBytes. A client that sends
+	// no message before it has heard from the server waits for ever.
+	Peek bool
 }
 
 const (
@@ -51,6 +60,7 @@ type BlockingDirector struct {
 	limit   int
 	pending int
 	timeout time.Duration
+	peek    bool
 	ctx     context.Context //nolint:containedctx // of all decisions; ended by Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -100,13 +110,16 @@ func NewBlockingDirector(decide BlockingFunc, o BlockingOptions) *BlockingDirect
 	if o.Pending <= 0 {
 		o.Pending = defaultPending
 	}
-	d := &BlockingDirector{decide: decide, limit: o.Concurrency, pending: o.Pending, timeout: o.Timeout, asked: make(map[slot]*question)}
+	d := &BlockingDirector{decide: decide, limit: o.Concurrency, pending: o.Pending, timeout: o.Timeout, peek: o.Peek, asked: make(map[slot]*question)}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
 
 // Direct implements call.Director.
 func (d *BlockingDirector) Direct(c *call.Call) (call.Decision, error) {
+	if d.peek && c.GRPC && !c.Peek.Done {
+		return call.Decision{}, call.ErrPeek
+	}
 	key := slot{c.Handle.Owner, c.Handle.Slot}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -141,6 +154,8 @@ func newQuestion(c *call.Call, timeout time.Duration) *question {
 	}}
 	q.block.CopyFrom(c.Headers)
 	q.request.Headers = &q.block
+	q.request.Message, q.request.Whole = c.Peek.Message, c.Peek.Whole
+	q.request.Message.Data = slices.Clone(c.Peek.Message.Data)
 	return q
 }
 

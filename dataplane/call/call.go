@@ -36,6 +36,7 @@ type Call struct {
 	Now   clock.Nanos // the instant of the current batch
 	Tried []Host      // hosts of earlier attempts, oldest first
 	Draw  uint64      // a fresh random number for the Pick in progress
+	Peek  Peek        // the first message, for Directors that asked for it with ErrPeek
 }
 
 // Conn is what is known of a downstream connection. Immutable.
@@ -77,7 +78,7 @@ type Resumer interface {
 	Resume(h Handle, err error)
 }
 
-// Resume continues a call whose Director returned ErrPending: the director is
+// Resume continues a call whose Director or Filter returned ErrPending: it is
 // asked again or, if err is not nil, the call ends with it. Any goroutine may
 // call it; only the first call for one pause has an effect.
 func (h Handle) Resume(err error) {
@@ -88,8 +89,9 @@ func (h Handle) Resume(err error) {
 
 // Director chooses where a call goes. It runs on the call's worker, under its
 // lock: it must not block, and is called by many workers at once. ErrPending
-// lets it answer later through c.Handle. Another error ends the call: a *Reply
-// as it says, anything else as UNAVAILABLE.
+// lets it answer later through c.Handle (it may also be asked again because a
+// Filter of the call was resumed), ErrPeek when the first message is there.
+// Another error ends the call: a *Reply as it says, anything else as UNAVAILABLE.
 type Director interface {
 	Direct(c *Call) (Decision, error)
 }

@@ -13,6 +13,10 @@ type Manager struct {
 	Scope      Scope // http.<stat_prefix> counters
 	Director   Director
 
+	Filters         []FilterFactory // asked in order before the Director
+	MaxMessageBytes int             // of a message that a MessageFilter sees; 0: 4 MiB
+	MaxPeekBytes    int             // of the first message for a Director that asks for it; 0: 64 KiB
+
 	HTTP2 HTTP2Options
 
 	IdleTimeout           time.Duration // common_http_protocol_options.idle_timeout; 1 h, negative: never

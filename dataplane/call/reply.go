@@ -24,9 +24,16 @@ func (r *Reply) Error() string {
 	return r.Flag.String() + ": " + r.Message + " (grpc-status " + strconv.Itoa(int(r.GRPC)) + ")"
 }
 
-// ErrPending is returned by a Director that answers later through the call's
-// Handle.
+// ErrPending is returned by a Director, or a Filter, that answers later through
+// the call's Handle.
 var ErrPending = errors.New("call: the director answers later")
+
+// ErrPeek is returned by a Director that wants to see the first message of a
+// gRPC request before it decides. It is asked again when that message is whole,
+// or the request has ended, or Manager.MaxPeekBytes of it have come: Call.Peek
+// then says what there is. A Director that returns it twice fails the call with
+// INTERNAL.
+var ErrPeek = errors.New("call: the director waits for the first message")
 
 // Code is a gRPC status code.
 type Code uint32

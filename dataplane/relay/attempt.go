@@ -321,4 +321,7 @@ func (x *Exchange) discardRequest() {
 	done := q.done
 	q.free(x.core)
 	q.done = done
+	if x.flt != nil {
+		x.flt.req.free(x.core)
+	}
 }

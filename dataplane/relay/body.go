@@ -79,6 +79,18 @@ func (q *body) next() []byte {
 	return nil
 }
 
+// peek copies stored bytes from pos+skip on into p and returns how many there
+// were.
+func (q *body) peek(skip int, p []byte) (n int) {
+	for ch, off := q.cur, q.off; ch != nil && n < len(p); ch, off = ch.Next, 0 {
+		b := ch.Bytes()[off:]
+		k := min(skip, len(b))
+		skip -= k
+		n += copy(p[n:], b[k:])
+	}
+	return n
+}
+
 // advance moves pos over n stored bytes and frees what is not kept.
 func (q *body) advance(c *Core, n int) {
 	if Planted == PlantCut && n == q.cur.Len()-q.off && q.cur.Next != nil {

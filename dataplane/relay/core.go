@@ -49,6 +49,7 @@ type Core struct {
 	free     []uint32 // slots without an exchange, or with one that rests
 	attempts []*Attempt
 	blocks   []*hpack.Block
+	chains   []*chain
 	live     int
 	queued   int64 // bytes in all bodies
 	attLive  int
@@ -125,6 +126,9 @@ func (c *Core) release(x *Exchange) {
 	}
 	x.req.free(c)
 	x.rsp.free(c)
+	if x.flt != nil {
+		c.putChain(x.flt)
+	}
 	x.reset()
 	s := &c.slab[x.slot]
 	s.gen++
@@ -149,7 +153,7 @@ func (c *Core) lookup(h call.Handle) *Exchange {
 
 // Resume continues the paused exchange of h; a stale handle does nothing.
 func (c *Core) Resume(h call.Handle, err error) {
-	if x := c.lookup(h); x != nil && x.state == statePaused {
+	if x := c.lookup(h); x != nil && (x.state == statePaused && !x.peeking || x.state < stateReplying && x.flt != nil && x.flt.pending()) {
 		x.resume(err)
 	}
 }
@@ -262,4 +266,10 @@ func (c *Core) hoarder() (most *Downstream) {
 }
 
 // holds is how many bytes of the call are queued.
-func (x *Exchange) holds() int64 { return x.req.end - x.req.base + x.rsp.end - x.rsp.base }
+func (x *Exchange) holds() int64 {
+	n := x.req.end - x.req.base + x.rsp.end - x.rsp.base
+	if f := x.flt; f != nil {
+		n += f.req.raw.end - f.req.raw.base + f.rsp.raw.end - f.rsp.raw.base
+	}
+	return n
+}

@@ -19,7 +19,7 @@ type state uint8
 
 const (
 	stateNew       state = iota // storage handed to h2, no headers yet
-	statePaused                 // the Director answers later
+	statePaused                 // the Director, or a filter before it, answers later
 	stateQueued                 // waits for a stream in an upstream pool
 	stateTrying                 // an attempt runs; nothing of a response was released
 	stateBackoff                // between two attempts
@@ -59,6 +59,7 @@ type Exchange struct {
 	att   *Attempt // the attempt whose response the client gets; nil: none
 	req   body
 	rsp   body
+	flt   *chain // nil: no filters
 
 	// Deadlines; zero if not set. See deadline.go.
 	timer      clock.Timer
@@ -79,6 +80,8 @@ type Exchange struct {
 	retrying  retryLimiter // where a retry is counted; nil: nowhere
 	heeds     bool         // the route's policy yields to x-envoy-… request headers
 	traced    bool         // x-envoy-force-trace: the client gets its x-request-id
+	peeking   bool         // the Director waits for the first message
+	peeked    []byte       // it
 	hostKept  bool         // the authority before rewriting is in other headers
 }
 
@@ -86,7 +89,7 @@ type Exchange struct {
 func (x *Exchange) reset() {
 	x.head.Reset()
 	tried := x.call.Tried[:0]
-	x.d, x.m, x.att = nil, nil, nil
+	x.d, x.m, x.att, x.flt = nil, nil, nil, nil
 	x.call = call.Call{Tried: tried}
 	x.dec = call.Decision{}
 	x.rec = call.Outcome{}
@@ -95,6 +98,10 @@ func (x *Exchange) reset() {
 	x.idle, x.grpcClient, x.grpcLeft, x.durationDL = 0, 0, false, false
 	x.tries, x.freeTries, x.seen = 0, 0, false
 	x.heeds, x.traced, x.hostKept = false, false, false
+	x.peeking = false
+	if cap(x.peeked) > maxRestingMessage {
+		x.peeked = nil
+	}
 }
 
 // Downstream is a server-role connection as its exchanges see it. The worker
@@ -199,6 +206,12 @@ func (x *Exchange) begin(b *hpack.Block, end bool) {
 		x.reply(rp)
 		return
 	}
+	if len(x.m.Filters) > 0 {
+		x.flt = c.newChain(end)
+		if !x.filterRequestHeaders() {
+			return
+		}
+	}
 	x.direct()
 }
 
@@ -215,6 +228,16 @@ func (x *Exchange) direct() {
 		if errors.Is(err, call.ErrPending) {
 			x.state = statePaused
 			x.limitTime()
+			return
+		}
+		if errors.Is(err, call.ErrPeek) {
+			if x.call.Peek.Done {
+				x.reply(replyPeekedTwice)
+				return
+			}
+			x.state, x.peeking = statePaused, true
+			x.limitTime()
+			x.look()
 			return
 		}
 		x.fail(err)
@@ -254,13 +277,42 @@ func (x *Exchange) recovered(who string, err *error) {
 	}
 }
 
-// resume goes on after ErrPending.
+// resume goes on after ErrPending: whoever answers later is asked again.
 func (x *Exchange) resume(err error) {
 	if err != nil {
 		x.fail(err)
 		return
 	}
-	x.direct()
+	f := x.flt
+	if x.state == statePaused && !x.peeking {
+		if f == nil {
+			x.direct()
+			return
+		}
+		if !f.passed {
+			if x.filterRequestHeaders() {
+				x.direct()
+				x.filterRequest()
+			}
+			return
+		}
+		x.direct()
+	}
+	if f == nil {
+		return
+	}
+	if f.req.paused {
+		x.filterRequest()
+	}
+	if f.head != nil && x.state < stateReplying && Planted != PlantFilterForgotten && x.filterResponseHeaders(f.head, f.headEnd) {
+		b := f.head
+		f.head = nil
+		x.sendHeaders(b, f.headEnd)
+		x.core.putBlock(b)
+		x.filterResponse()
+	} else if f.rsp.paused {
+		x.filterResponse()
+	}
 }
 
 // fail ends the call with a director's or a backend set's error.
@@ -326,6 +378,9 @@ func (x *Exchange) finish() {
 	x.rsp.free(c)
 	x.req.done, x.rsp.done = true, true
 	x.rec.End = c.Now
+	if x.flt != nil {
+		x.filterDone()
+	}
 	s := x.m.Scope
 	c.Counters.Dec(s, call.DownstreamRqActive)
 	c.Counters.Inc(s, call.DownstreamRqCompleted)

@@ -219,7 +219,6 @@ func (x *Exchange) responsePolicy(a *Attempt, b *hpack.Block) {
 	if rt := x.dec.Route; rt != nil {
 		x.applyOps(b, rt.ResponseOps)
 	}
-	x.connectionPolicy(b)
 }
 
 // connectionPolicy is what the connection manager does to every response.

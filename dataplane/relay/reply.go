@@ -107,6 +107,9 @@ func (x *Exchange) reply(rp *call.Reply) {
 	}
 	x.dropAttempt(rp.Flag)
 	x.holdUntil, x.backoff = 0, 0
+	if x.flt != nil {
+		x.flt.free(x.core)
+	}
 	switch x.sent {
 	case sentNothing:
 		x.rsp.free(x.core)
@@ -141,13 +144,18 @@ func (x *Exchange) replyHeaders(rp *call.Reply) []hpack.Field {
 	b := x.core.replyBlock()
 	b.Append(fieldStatus200)
 	b.Fields = append(b.Fields, rp.Headers...)
-	x.replyPolicy(b)
+	x.routeReply(b)
 	if i := x.head.Index(hdr.ContentType); i >= 0 {
 		set(b, x.head.Fields[i])
 	} else {
 		set(b, fieldContentGRPC)
 	}
 	addStatus(b, rp)
+	if x.flt != nil {
+		x.filterReply(b, true)
+		x.readStatus(b)
+	}
+	x.connectionPolicy(b)
 	return b.Fields
 }
 
@@ -170,7 +178,11 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 		b.AppendCopy("content-length", strconv.Itoa(len(body)))
 	}
 	b.Fields = append(b.Fields, rp.Headers...)
-	x.replyPolicy(b)
+	x.routeReply(b)
+	if x.flt != nil {
+		x.filterReply(b, len(body) == 0)
+	}
+	x.connectionPolicy(b)
 	if x.call.Method == "HEAD" {
 		body = nil
 	}
@@ -186,12 +198,11 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 	x.pumpResponse()
 }
 
-// replyPolicy applies what responses of this call get besides.
-func (x *Exchange) replyPolicy(b *hpack.Block) {
+// routeReply applies what the route does to responses.
+func (x *Exchange) routeReply(b *hpack.Block) {
 	if rt := x.dec.Route; rt != nil {
 		x.applyOps(b, rt.ResponseOps)
 	}
-	x.connectionPolicy(b)
 }
 
 // replyBlock returns the worker's block for what is written at once.

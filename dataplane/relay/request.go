@@ -51,8 +51,14 @@ func (x *Exchange) requestData(p []byte, end bool) {
 		x.requestEnded()
 	}
 	a := x.att
+	if f := x.flt; f != nil && (f.messages() || !f.passed) {
+		f.req.add(x.core, p)
+		x.filterRequest()
+		return
+	}
 	if a == nil || !a.ready || !q.empty() {
 		q.add(x.core, p)
+		x.look()
 		if a != nil && a.ready {
 			x.limitReplay(0)
 			if end && q.empty() { // an empty last frame
@@ -90,6 +96,11 @@ func (x *Exchange) requestTrailers(b *hpack.Block) {
 	t.CopyFrom(b)
 	x.req.trailers = t
 	x.requestEnded()
+	if x.flt != nil {
+		x.filterRequest()
+		return
+	}
+	x.look()
 	x.pumpRequest()
 }
 
@@ -113,7 +124,7 @@ func (x *Exchange) pumpRequest() {
 		if p == nil {
 			break
 		}
-		last := q.done && q.trailers == nil && q.pos+int64(len(p)) == q.end
+		last := q.done && q.trailers == nil && q.pos+int64(len(p)) == q.end && !x.requestBusy()
 		n := a.conn.WriteData(&a.stream, p, last)
 		if n > 0 {
 			q.advance(x.core, n)
@@ -127,7 +138,7 @@ func (x *Exchange) pumpRequest() {
 			return
 		}
 	}
-	if !q.done || a.ended {
+	if !q.done || a.ended || x.requestBusy() {
 		return
 	}
 	a.ended = true
@@ -140,6 +151,12 @@ func (x *Exchange) pumpRequest() {
 
 // creditRequest lets the client send again what an attempt took.
 func (x *Exchange) creditRequest() {
+	if f := x.flt; f != nil && f.messages() {
+		if n := f.req.owedFor(&x.req); n > 0 {
+			x.d.H.Credit(&x.down, n)
+		}
+		return
+	}
 	if n := x.req.owed(); n > 0 {
 		x.d.H.Credit(&x.down, n)
 	}
@@ -209,7 +226,7 @@ func (x *Exchange) start(a *Attempt) {
 	a.rec.Connected = true
 	x.armTry(a)
 	q := &x.req
-	end := q.done && q.end == 0 && q.trailers == nil
+	end := q.done && q.end == 0 && q.trailers == nil && !x.requestBusy()
 	a.conn.WriteHeaders(&a.stream, x.attemptFields(a), end)
 	a.ended = end
 	if !end && (q.end > 0 || q.done) {

@@ -61,11 +61,7 @@ func (x *Exchange) noteStatus(a *Attempt, b *hpack.Block) {
 	v, ok := b.Get(hdr.GRPCStatus)
 	switch {
 	case ok:
-		n, err := strconv.ParseUint(v, 10, 32)
-		if err != nil {
-			n = uint64(call.Unknown)
-		}
-		a.rec.Code, a.rec.HasCode = call.Code(n), true
+		a.rec.Code, a.rec.HasCode = parseStatus(v), true
 	case x.call.GRPC && a.rec.HTTP != 200:
 		a.rec.Code, a.rec.HasCode = call.CodeFromHTTP(a.rec.HTTP), false
 	default:
@@ -84,11 +80,25 @@ func (x *Exchange) commit(a *Attempt, b *hpack.Block, end bool) {
 	if x.tries > 1 {
 		a.count(call.UpstreamRqRetrySuccess)
 	}
-	x.sent = sentHeaders
 	x.responsePolicy(a, b)
-	x.d.H.WriteHeaders(&x.down, b.Fields, end)
 	if end {
 		x.responseReceived(a)
+	}
+	if x.flt != nil && !x.filterResponseHeaders(b, end) {
+		return
+	}
+	x.sendHeaders(b, end)
+}
+
+// sendHeaders gives the client the headers of an upstream's response.
+func (x *Exchange) sendHeaders(b *hpack.Block, end bool) {
+	x.connectionPolicy(b)
+	if end && x.flt != nil {
+		x.readStatus(b)
+	}
+	x.sent = sentHeaders
+	x.d.H.WriteHeaders(&x.down, b.Fields, end)
+	if end {
 		x.responseSent()
 	}
 }
@@ -108,6 +118,11 @@ func (x *Exchange) responseData(a *Attempt, p []byte, end bool) {
 			a.rec.Code = call.Unknown
 		}
 		x.responseReceived(a)
+	}
+	if f := x.flt; f != nil && (f.messages() || f.head != nil) {
+		f.rsp.add(x.core, p)
+		x.filterResponse()
+		return
 	}
 	q := &x.rsp
 	if !q.empty() {
@@ -141,11 +156,15 @@ func (x *Exchange) responseTrailers(a *Attempt, b *hpack.Block) {
 		x.releaseHold(a)
 	}
 	x.responseReceived(a)
-	if !x.rsp.empty() && Planted != PlantOvertake {
+	if busy := x.responseBusy() && Planted != PlantFilterOvertake; (!x.rsp.empty() || busy) && Planted != PlantOvertake {
 		x.rsp.trailers = x.core.block()
 		x.rsp.trailers.CopyFrom(b)
+		if busy {
+			x.filterResponse()
+		}
 		return
 	}
+	x.filterTrailers(b)
 	x.d.H.WriteHeaders(&x.down, b.Fields, true)
 	x.responseSent()
 }
@@ -171,7 +190,7 @@ func (x *Exchange) pumpResponse() {
 		if p == nil {
 			break
 		}
-		last := q.done && q.trailers == nil && q.pos+int64(len(p)) == q.end
+		last := q.done && q.trailers == nil && q.pos+int64(len(p)) == q.end && !x.responseBusy()
 		n := x.d.H.WriteData(&x.down, p, last)
 		if n > 0 {
 			x.active = x.core.Now
@@ -186,10 +205,11 @@ func (x *Exchange) pumpResponse() {
 			return
 		}
 	}
-	if !q.done || Planted == PlantLostEnd {
+	if !q.done || Planted == PlantLostEnd || x.responseBusy() {
 		return
 	}
 	if q.trailers != nil {
+		x.filterTrailers(q.trailers)
 		x.d.H.WriteHeaders(&x.down, q.trailers.Fields, true)
 	} else {
 		x.d.H.WriteData(&x.down, nil, true)
@@ -199,7 +219,12 @@ func (x *Exchange) pumpResponse() {
 
 // creditResponse lets the upstream send again what the client took.
 func (x *Exchange) creditResponse() {
-	n := x.rsp.owed()
+	n := 0
+	if f := x.flt; f != nil && f.messages() {
+		n = f.rsp.owedFor(&x.rsp)
+	} else {
+		n = x.rsp.owed()
+	}
 	if a := x.att; a != nil && n > 0 {
 		a.conn.Credit(&a.stream, n)
 		if !a.live && a.stream.Held() == 0 {

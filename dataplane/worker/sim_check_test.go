@@ -30,6 +30,9 @@ func (w *world) buildConfig() {
 		m.ForwardedProto, m.GenerateRequestID, m.EnvoyHeaders, m.Sanitize = true, true, true, true
 		m.ServerHeader, m.ServerName = call.ServerOverwrite, "sim"
 	}
+	if w.opt.filters {
+		m.Filters = w.simFilters()
+	}
 	w.chain = NewChain(1, "sim", m)
 	for range w.opt.hosts {
 		w.addHost(opt)
@@ -228,6 +231,7 @@ func (w *world) checkStep() {
 	// What is queued is held for its sender, or kept for another attempt, or
 	// is the rest of a response whose connection or stream is gone.
 	orphans := w.opt.cuts || w.opt.goaways || w.opt.resets || w.opt.retire || w.opt.maxRequests > 0 || w.opt.age > 0
+	orphans = orphans || w.opt.filters // which credit what they gather a message of
 	kept := w.wk.core.Kept()
 	kept += int64(w.wk.core.Live()) * 16 // bodies of local replies
 	if q := w.wk.core.Queued(); q < 0 || q > held+kept && !orphans {
@@ -287,6 +291,9 @@ func (w *world) checkRest() {
 		if r.directed > 0 && r.records != 1 {
 			w.fatalf("%v: recorded %d times", r, r.records)
 		}
+	}
+	if w.filters != w.filtersDone {
+		w.fatalf("%d filters, %d dones", w.filters, w.filtersDone)
 	}
 	if picks != w.doneCount {
 		w.fatalf("%d picks, %d dones", picks, w.doneCount)

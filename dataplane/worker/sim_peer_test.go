@@ -342,7 +342,7 @@ func (p *peer) data(s *pstream, b []byte, end bool) {
 		}
 	}
 	for i, x := range b {
-		if want := simPattern(s.r.id, dir, s.got+i); x != want {
+		if want := p.w.byteOf(s.r, dir, s.got+i); x != want {
 			p.w.fatalf("%v: %v: byte %d of direction %c is %#x, want %#x", p, s.r, s.got+i, dir, x, want)
 		}
 	}
@@ -382,7 +382,7 @@ func (p *peer) sendData(s *pstream, n, total int, end bool) bool {
 	}
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = simPattern(s.r.id, dir, s.sent+i)
+		b[i] = p.w.byteOf(s.r, dir, s.sent+i)
 	}
 	var err error
 	if pad > 0 {

@@ -82,12 +82,14 @@ type world struct {
 		io.Writer
 		Sum64() uint64
 	}
-	doneCount  int
-	dialsFail  bool        // of a script: from now on
-	keepPaused bool        // nobody resumes paused calls
-	scripted   bool        // a test tells the peers what to do and judges
-	route      *call.Route // of all calls of a script
-	failure    string
+	doneCount   int
+	filters     int // made
+	filtersDone int
+	dialsFail   bool        // of a script: from now on
+	keepPaused  bool        // nobody resumes paused calls
+	scripted    bool        // a test tells the peers what to do and judges
+	route       *call.Route // of all calls of a script
+	failure     string
 }
 
 // worldOptions are drawn from the seed.
@@ -101,6 +103,7 @@ type worldOptions struct {
 	smallWindows         bool
 	dialFaults           bool
 	pauses               bool
+	filters              bool
 	retries              bool
 	deadlines            bool
 	retire               bool
@@ -248,6 +251,7 @@ func newWorld(t *testing.T, seed uint64, change func(o *worldOptions)) *world {
 	if yes(2) {
 		w.opt.perTry = time.Duration(1+w.rnd.IntN(100)) * time.Millisecond
 	}
+	w.opt.filters = yes(3)
 	if change != nil {
 		change(&w.opt)
 	}
