@@ -249,6 +249,7 @@ func TestResponsePolicy(t *testing.T) {
 			}
 			a := &Attempt{rec: call.Outcome{Start: 1e9, Headers: 1e9 + 12_700_000}}
 			x.responsePolicy(a, &b)
+			x.connectionPolicy(&b)
 			if d := cmp.Diff(tt.want, fieldsOf(b.Fields)); d != "" {
 				t.Error(d)
 			}
