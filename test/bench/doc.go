@@ -33,6 +33,7 @@ func writeDoc(page string, samples []sample, args []string) error {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "%s\n\n`bench run %s`, one run, repetitions interleaved; median (minimum-maximum). %s\n", docBegin, strings.Join(args, " "), machine())
 	table(&out, order, wls, by)
+	budgets(&out, by)
 	fmt.Fprintf(&out, "\n![CPU per call, relative to nghttpx with one thread, for TLS with TLS](%s)\n\n%s", plot, docEnd)
 	if err := os.WriteFile(page, slices.Concat(before, out.Bytes(), after), 0o644); err != nil {
 		return err
