@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"flag"
 	"fmt"
 	"io"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // pgoMain records the CPU profile that the compiler optimises the proxy with:
@@ -104,5 +107,49 @@ func recordPGO(dp, conf, out, listen, backend, admin string) error {
 	if err != nil {
 		return err
 	}
+	if b, err = withoutPaths(b); err != nil {
+		return err
+	}
 	return os.WriteFile(out, b, 0o644)
+}
+
+// withoutPaths takes from a profile (profile.proto of pprof, gzipped) the
+// directories that the programs of its mappings were run from: the compiler
+// does not need them, and they are this machine's. Sources have none because
+// of -trimpath.
+func withoutPaths(gz []byte) ([]byte, error) {
+	const stringTable = 6
+	zr, err := gzip.NewReader(bytes.NewReader(gz))
+	if err != nil {
+		return nil, err
+	}
+	in, err := io.ReadAll(zr)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	zw := gzip.NewWriter(&out)
+	for len(in) > 0 {
+		num, _, n := protowire.ConsumeField(in)
+		if n < 0 {
+			return nil, protowire.ParseError(n)
+		}
+		field := in[:n]
+		in = in[n:]
+		if num == stringTable {
+			_, _, k := protowire.ConsumeTag(field)
+			v, _ := protowire.ConsumeBytes(field[k:])
+			if bytes.HasPrefix(v, []byte("/")) {
+				field = protowire.AppendTag(nil, stringTable, protowire.BytesType)
+				field = protowire.AppendString(field, filepath.Base(string(v)))
+			}
+		}
+		if _, err := zw.Write(field); err != nil {
+			return nil, err
+		}
+	}
+	if err := zw.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
 }
