@@ -43,15 +43,8 @@ func (a *at) routeConfiguration(m *routev3.RouteConfiguration) *route.Table {
 	b := route.NewBuilder(m.GetName())
 	b.IgnorePort = m.GetIgnorePortInHostMatching()
 	b.IgnorePathParameters = m.GetIgnorePathParametersInPathMatching()
-	names := make(map[string]int, len(m.GetVirtualHosts()))
-	for i, vh := range m.GetVirtualHosts() {
-		va := a.item("virtual_hosts", i)
-		if j, ok := names[vh.GetName()]; ok {
-			va.field("name").errorf("%q is also the name of virtual_hosts[%d]", vh.GetName(), j)
-			continue
-		}
-		names[vh.GetName()] = i
-		rc.virtualHost(va, b, vh)
+	for i, vh := range m.GetVirtualHosts() { // their domains are unique, not their names
+		rc.virtualHost(a.item("virtual_hosts", i), b, vh)
 	}
 	if a.r.failed() {
 		return nil
