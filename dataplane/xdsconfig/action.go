@@ -27,7 +27,6 @@ type vhostCompiler struct {
 
 // route compiles a Route and adds it.
 func (vc *vhostCompiler) route(a *at, vb *route.VHostBuilder, m *routev3.Route) {
-	before := len(a.r.errs) + a.r.more
 	a.perFilterConfig(m.GetTypedPerFilterConfig())
 	match := vc.match(a.field("match"), m.GetMatch())
 	rt := &routeCompiler{vhostCompiler: vc, at: a, m: m}
@@ -44,7 +43,7 @@ func (vc *vhostCompiler) route(a *at, vb *route.VHostBuilder, m *routev3.Route) 
 			act.Route.ResponseOps = append([]call.HeaderOp{location()}, act.Route.ResponseOps...)
 		}
 	}
-	if len(a.r.errs)+a.r.more > before {
+	if a.bad() {
 		return // the builder would only repeat it
 	}
 	if err := vb.Add(match, act); err != nil {
@@ -104,6 +103,7 @@ func (rt *routeCompiler) routeAction(a *at, m *routev3.RouteAction, act *route.A
 func (rt *routeCompiler) weighted(a *at, m *routev3.WeightedCluster, missing *call.Reply) []route.WeightedCluster {
 	var out []route.WeightedCluster
 	var sum uint64
+	unweighted := false
 	for i, cw := range m.GetClusters() {
 		ca := a.item("clusters", i)
 		ca.perFilterConfig(cw.GetTypedPerFilterConfig())
@@ -112,6 +112,7 @@ func (rt *routeCompiler) weighted(a *at, m *routev3.WeightedCluster, missing *ca
 		}
 		if cw.GetWeight() == nil {
 			ca.field("weight").errorf("value is required")
+			unweighted = true
 		}
 		sum += uint64(cw.GetWeight().GetValue())
 		wc := route.WeightedCluster{
@@ -126,7 +127,7 @@ func (rt *routeCompiler) weighted(a *at, m *routev3.WeightedCluster, missing *ca
 		out = append(out, wc)
 	}
 	switch {
-	case sum == 0:
+	case sum == 0 && !unweighted:
 		a.errorf("the sum of the weights must be greater than 0")
 	case sum > math.MaxUint32:
 		a.errorf("the sum of the weights is %d, more than %d", sum, uint32(math.MaxUint32))

@@ -37,8 +37,9 @@ func (a *at) address(m *corev3.Address) (out address, ok bool) {
 		}, true
 	case *corev3.Address_Pipe:
 		return address{network: "unix", address: x.Pipe.GetPath(), mode: x.Pipe.GetMode()}, true
+	case *corev3.Address_EnvoyInternalAddress:
+		a.field("envoy_internal_address").unsupported()
 	}
-	a.field("envoy_internal_address").unsupported()
 	return out, false
 }
 

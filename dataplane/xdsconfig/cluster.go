@@ -51,18 +51,13 @@ func CompileCluster(m *clusterv3.Cluster, env *Env) (*Cluster, error) {
 	r := &report{kind: "Cluster", name: m.GetName(), env: env}
 	a := r.root()
 	a.check(m)
-	if r.failed() {
-		return nil, r.done()
-	}
 	stat := m.GetAltStatName()
 	if stat == "" {
 		stat = m.GetName()
 	}
-	scope := env.scope(telemetry.KindCluster, stat)
 	cl := &Cluster{statName: stat, Config: cluster.Config{
 		Name:     m.GetName(),
-		Options:  a.upstreamOptions(m, scope),
-		Scope:    scope,
+		Options:  a.upstreamOptions(m),
 		Breakers: breakers(m.GetCircuitBreakers()),
 	}}
 	if c := a.clientTLS(m.GetTransportSocket(), &cl.Secrets); c != nil {
@@ -74,6 +69,9 @@ func CompileCluster(m *clusterv3.Cluster, env *Env) (*Cluster, error) {
 	if r.failed() {
 		return nil, r.done()
 	}
+	// A cluster that is refused leaves no stats behind.
+	cl.Config.Scope = env.scope(telemetry.KindCluster, stat)
+	cl.Config.Options.Cluster = cl.Config.Scope
 	return cl, r.done()
 }
 
@@ -117,8 +115,8 @@ func (a *at) eds(m *clusterv3.Cluster, cl *Cluster) {
 	cl.EDS = &EndpointSource{Name: name, FetchTimeout: fetchTimeout(c.GetEdsConfig()), service: c.GetServiceName()}
 }
 
-func (a *at) upstreamOptions(m *clusterv3.Cluster, scope call.Scope) *call.UpstreamOptions {
-	o := &call.UpstreamOptions{Cluster: scope, ConnectTimeout: defaultConnectTimeout}
+func (a *at) upstreamOptions(m *clusterv3.Cluster) *call.UpstreamOptions {
+	o := &call.UpstreamOptions{ConnectTimeout: defaultConnectTimeout}
 	if d := m.GetConnectTimeout(); d != nil {
 		o.ConnectTimeout = d.AsDuration()
 	}

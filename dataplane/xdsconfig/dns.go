@@ -64,7 +64,7 @@ const dnsWarmTimeout = 15 * time.Second
 func (a *at) dns(m *clusterv3.Cluster, cl *Cluster, logical bool, c discovery.Config) {
 	c.Cluster, c.Logical = m.GetName(), logical
 	c.Assignment = a.field("load_assignment").assignment(m.GetLoadAssignment(), true)
-	if e := m.GetLoadAssignment().GetEndpoints(); logical && (len(e) != 1 || len(c.Assignment.Localities[0].Endpoints) != 1) {
+	if e := m.GetLoadAssignment().GetEndpoints(); logical && !a.field("load_assignment").bad() && (len(e) != 1 || len(c.Assignment.Localities[0].Endpoints) != 1) {
 		a.field("load_assignment").errorf("LOGICAL_DNS clusters have exactly one locality with one endpoint")
 	}
 	cl.DNS = &c

@@ -12,9 +12,6 @@ func CompileEndpoints(m *endpointv3.ClusterLoadAssignment, env *Env) (*cluster.A
 	r := &report{kind: "ClusterLoadAssignment", name: m.GetClusterName(), env: env}
 	a := r.root()
 	a.check(m)
-	if r.failed() {
-		return nil, r.done()
-	}
 	out := a.assignment(m, false)
 	if r.failed() {
 		return nil, r.done()
@@ -22,7 +19,7 @@ func CompileEndpoints(m *endpointv3.ClusterLoadAssignment, env *Env) (*cluster.A
 	return out, r.done()
 }
 
-// assignment compiles m, which has been checked. Names instead of addresses
+// assignment compiles m, which has been checked, perhaps in vain. Names instead of addresses
 // are for discovery only.
 func (a *at) assignment(m *endpointv3.ClusterLoadAssignment, names bool) *cluster.Assignment {
 	out := &cluster.Assignment{
@@ -33,7 +30,7 @@ func (a *at) assignment(m *endpointv3.ClusterLoadAssignment, names bool) *cluste
 		p := d.GetDropPercentage()
 		out.DropOverloads = append(out.DropOverloads, cluster.DropOverload{
 			Category:   d.GetCategory(),
-			PerMillion: uint32(min(uint64(p.GetNumerator())*1_000_000/uint64(denominators[p.GetDenominator()]), 1_000_000)),
+			PerMillion: uint32(min(uint64(p.GetNumerator())*1_000_000/uint64(denominator(p)), 1_000_000)),
 		})
 	}
 	for i, l := range m.GetEndpoints() {

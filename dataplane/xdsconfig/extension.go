@@ -75,7 +75,7 @@ func (hc *managerCompiler) httpFilters(a *at, filters []*hcmv3.HttpFilter) {
 			known.compile(here.field("typed_config"), m, hc)
 		}
 	}
-	if !terminal && !a.r.failed() {
+	if !terminal && !a.field("http_filters").bad() {
 		a.field("http_filters").errorf("the last filter must be a router")
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
-	"github.com/sluice-proxy/sluice/dataplane/telemetry"
 )
 
 // Envoy's defaults of a connection manager.
@@ -37,7 +36,6 @@ func (a *at) manager(x *anypb.Any, ln *Listener) *managerCompiler {
 	}
 	hc := &managerCompiler{config: m, out: &call.Manager{
 		StatPrefix:        m.GetStatPrefix(),
-		Scope:             a.r.env.scope(telemetry.KindHTTP, m.GetStatPrefix()),
 		StreamIdleTimeout: defaultStreamIdle,
 		ServerName:        defaultServerName,
 		ServerHeader:      serverHeaders[m.GetServerHeaderTransformation()],
@@ -140,7 +138,7 @@ func (hc *managerCompiler) routes(a *at, m *hcmv3.HttpConnectionManager, ln *Lis
 		ln.addRoutes(name, fetchTimeout(s.Rds.GetConfigSource()))
 		hc.out.Director = a.r.env.routes(name)
 	case nil:
-		a.errorf("rds or route_config is required")
+		a.field("route_specifier").errorf("rds or route_config is required")
 	}
 }
 
@@ -156,7 +154,7 @@ func (a *at) overADS(m *corev3.ConfigSource) {
 	}
 	switch m.GetConfigSourceSpecifier().(type) {
 	case nil:
-		a.errorf("ads is required")
+		a.field("config_source_specifier").errorf("ads is required")
 	case *corev3.ConfigSource_PathConfigSource:
 		a.field("path_config_source").unsupported()
 	case *corev3.ConfigSource_Path:

@@ -42,7 +42,7 @@ func (a *at) level(m headerMutator, fs formatScope) level {
 
 // within returns the mutations for one route and cluster.
 func (l *level) within(fs formatScope) headerOps {
-	if !l.scoped {
+	if !l.scoped || l.at.bad() {
 		return l.ops
 	}
 	return l.at.headerOps(l.m, &fs)

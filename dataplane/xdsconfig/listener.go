@@ -8,6 +8,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 
 	"github.com/sluice-proxy/sluice/dataplane/listener"
+	"github.com/sluice-proxy/sluice/dataplane/telemetry"
 )
 
 // Listener is a compiled listener and what it waits for before it serves.
@@ -36,9 +37,6 @@ func CompileListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
 	r := &report{kind: "Listener", name: m.GetName(), env: env}
 	a := r.root()
 	a.check(m)
-	if r.failed() {
-		return nil, r.done()
-	}
 	f := fingerprintOf(m)
 	ln := &Listener{Listener: &listener.Listener{
 		Name:                     m.GetName(),
@@ -61,6 +59,9 @@ func CompileListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
 	ln.Chains = a.chains(m, ln)
 	if r.failed() {
 		return nil, r.done()
+	}
+	for _, ch := range ln.Chains.Chains() { // a listener that is refused leaves no stats behind
+		ch.Manager.Scope = env.scope(telemetry.KindHTTP, ch.Manager.StatPrefix)
 	}
 	return ln, r.done()
 }
@@ -117,8 +118,10 @@ func (a *at) chains(m *listenerv3.Listener, ln *Listener) *listener.Table {
 	if m.GetDefaultFilterChain() != nil {
 		def = a.field("default_filter_chain").chain(m.GetDefaultFilterChain(), true, ln)
 	}
-	if a.r.failed() {
-		return nil
+	for i := range m.GetFilterChains() {
+		if a.item("filter_chains", i).field("filter_chain_match").bad() {
+			return nil
+		}
 	}
 	tbl, err := listener.NewTable(chains, def)
 	if err != nil {
@@ -197,7 +200,7 @@ func (a *at) networkFilters(filters []*listenerv3.Filter, ln *Listener) *manager
 			here.errorf("filter %q of type %q: no such filter in this version", f.GetName(), t)
 		}
 	}
-	if found == nil && !a.r.failed() {
+	if found == nil && !a.field("filters").bad() {
 		a.field("filters").errorf("the last filter must be an HTTP connection manager")
 	}
 	return found

@@ -113,7 +113,7 @@ func (rc *routesCompiler) stringMatch(a *at, m *matcherv3.StringMatcher) route.S
 	case *matcherv3.StringMatcher_SafeRegex:
 		out.Kind, out.IgnoreCase = route.StringRegex, false // "has no effect for regex" (StringMatcher.ignore_case)
 		out.Regex = rc.regex(a.field("safe_regex"), p.SafeRegex)
-	default:
+	case *matcherv3.StringMatcher_Custom:
 		a.field("custom").unsupported()
 	}
 	return out
@@ -125,10 +125,15 @@ var denominators = map[typev3.FractionalPercent_DenominatorType]uint32{
 	typev3.FractionalPercent_MILLION:      1_000_000,
 }
 
+// denominator of a fraction, never 0: one that is unknown fails the check.
+func denominator(m *typev3.FractionalPercent) uint32 {
+	return max(denominators[m.GetDenominator()], 1)
+}
+
 func (a *at) fraction(m *corev3.RuntimeFractionalPercent) *route.Fraction {
 	f := &route.Fraction{
 		Numerator:   m.GetDefaultValue().GetNumerator(),
-		Denominator: denominators[m.GetDefaultValue().GetDenominator()],
+		Denominator: denominator(m.GetDefaultValue()),
 		Key:         m.GetRuntimeKey(),
 	}
 	if f.Key != "" {

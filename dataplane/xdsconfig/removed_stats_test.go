@@ -42,3 +42,16 @@ func TestRemovedClusterHasNoStats(t *testing.T) {
 		}
 	})
 }
+
+// TestRefusedLeavesNoStats: a resource that is refused takes no scope, or a
+// control plane that sends bad ones under ever new names fills /stats.
+func TestRefusedLeavesNoStats(t *testing.T) {
+	for name, m := range goldenInputs(t) {
+		r := telemetry.NewRegistry()
+		before := len(r.Collect(nil))
+		_, err := compileAny(t, m, &Env{Registry: r, LookupEnv: func(string) (string, bool) { return "", false }})
+		if after := len(r.Collect(nil)); err != nil && after != before {
+			t.Errorf("%s: %d stats before, %d after", name, before, after)
+		}
+	}
+}

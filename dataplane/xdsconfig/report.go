@@ -36,10 +36,21 @@ type report struct {
 	kind, name string
 	env        *Env
 	errs       []error
-	more       int // errors beyond maxErrors
+	repeats    int              // errors that would only repeat those of the check
+	more       int              // errors beyond maxErrors
+	faulty     map[string]fault // places with errors and all above them; nil until the first
 	warnings   []*repeated
 	warned     map[string]*repeated // by what warnings of one kind have in common
 }
+
+// fault is how a place takes part in what is wrong.
+type fault uint8
+
+const (
+	faultBelow   fault = 1 << iota // something below it is wrong
+	faultHere                      // it is wrong itself
+	faultChecked                   // it failed the check: what is compiled of it would only repeat that
+)
 
 // repeated is a warning and in how many more places it holds: a table of
 // 100,000 routes gets one line, not one per route.
@@ -79,7 +90,7 @@ func plural(n int, thing string) string {
 }
 
 // faults counts the errors so far.
-func (r *report) faults() int { return len(r.errs) + r.more }
+func (r *report) faults() int { return len(r.errs) + r.more + r.repeats }
 
 // failed reports whether anything is wrong so far.
 func (r *report) failed() bool { return len(r.errs) > 0 }
@@ -112,13 +123,58 @@ func (a *at) String() string {
 	return strings.Join(parts, ".")
 }
 
-// errorf says that a is wrong: the resource will be refused.
+// errorf says that a is wrong: the resource will be refused. It says nothing of
+// what failed the check, or lies below that: it was told.
 func (a *at) errorf(format string, args ...any) {
+	if a.r.failed() {
+		for p := a; p.up != nil; p = p.up {
+			if a.r.faulty[p.String()]&faultChecked != 0 {
+				a.r.repeats++
+				return
+			}
+		}
+	}
+	a.fail(faultHere, fmt.Sprintf(format, args...))
+}
+
+// checkf is errorf for what the check finds.
+func (a *at) checkf(format string, args ...any) {
+	a.fail(faultHere|faultChecked, fmt.Sprintf(format, args...))
+}
+
+func (a *at) fail(kind fault, reason string) {
+	if a.r.faulty == nil {
+		a.r.faulty = make(map[string]fault)
+	}
+	a.r.faulty[a.String()] |= kind
+	for p := a; p.up != nil; p = p.up {
+		if p.index >= 0 {
+			a.r.faulty[p.up.field(p.name).String()] |= faultBelow
+		}
+		a.r.faulty[p.up.String()] |= faultBelow
+	}
 	if len(a.r.errs) == maxErrors {
 		a.r.more++
 		return
 	}
-	a.r.errs = append(a.r.errs, &Error{Kind: a.r.kind, Name: a.r.name, Path: a.String(), Reason: fmt.Sprintf(format, args...)})
+	a.r.errs = append(a.r.errs, &Error{Kind: a.r.kind, Name: a.r.name, Path: a.String(), Reason: reason})
+}
+
+// bad reports whether a, or anything above or below it but the resource as a
+// whole, is wrong: what follows from a need not be looked for.
+func (a *at) bad() bool {
+	if !a.r.failed() {
+		return false
+	}
+	if a.r.faulty[a.String()] != 0 {
+		return true
+	}
+	for p := a.up; p != nil && p.up != nil; p = p.up {
+		if a.r.faulty[p.String()]&faultHere != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // unsupported says that a is right, but nothing this version can do.

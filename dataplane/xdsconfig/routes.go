@@ -14,9 +14,6 @@ import (
 func CompileRoutes(m *routev3.RouteConfiguration, env *Env) (*route.Table, error) {
 	r := &report{kind: "RouteConfiguration", name: m.GetName(), env: env}
 	r.root().check(m)
-	if r.failed() {
-		return nil, r.done() // below it is taken for granted that the message is valid
-	}
 	tbl := r.root().routeConfiguration(m)
 	return tbl, r.done()
 }
@@ -32,7 +29,8 @@ type routesCompiler struct {
 // defaultMaxBody is Envoy's limit of a direct response's body.
 const defaultMaxBody = 4096
 
-// routeConfiguration compiles m, which has been checked; nil if a says why not.
+// routeConfiguration compiles m, which has been checked, perhaps in vain; nil if
+// a says why not.
 func (a *at) routeConfiguration(m *routev3.RouteConfiguration) *route.Table {
 	rc := &routesCompiler{config: m, regexes: make(map[string]*route.Regex), maxBody: defaultMaxBody}
 	if v := m.GetMaxDirectResponseBodySizeBytes(); v != nil {
@@ -65,7 +63,6 @@ func (rc *routesCompiler) virtualHost(a *at, b *route.Builder, m *routev3.Virtua
 	vb, err := b.AddVirtualHost(m.GetName(), m.GetDomains())
 	if err != nil {
 		a.field("domains").errors(err)
-		return
 	}
 	vc := &vhostCompiler{routesCompiler: rc, m: m, level: a.level(m, formatScope{})}
 	if m.GetRetryPolicy() != nil {

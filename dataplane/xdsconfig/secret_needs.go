@@ -101,7 +101,7 @@ func follow[T any](t *tlsCompiler, a *at, m *tlsv3.SdsSecretConfig, cell *transp
 	case *corev3.ConfigSource_Path:
 		src.Path = s.Path
 	case nil:
-		here.errorf("ads or path_config_source is required")
+		here.field("config_source_specifier").errorf("ads or path_config_source is required")
 		return
 	default:
 		return // the support table has refused it

@@ -48,7 +48,7 @@ func (a *at) supported(m protoreflect.Message) {
 			a.field(name).warnf("ignored by this version")
 		case f.verdict == refused:
 			if !isDefault(f.field, v) {
-				a.field(name).unsupported()
+				a.field(name).checkf("not supported by this version")
 			}
 		case f.field.IsMap():
 			entries := v.Map()

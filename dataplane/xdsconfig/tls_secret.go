@@ -257,7 +257,7 @@ func (a *at) sanMatcher(kind transport.SANType, m *matcherv3.StringMatcher) tran
 			return out
 		}
 		out.Match = re.MatchString
-	default:
+	case *matcherv3.StringMatcher_Custom:
 		a.field("custom").unsupported()
 	}
 	out.Text = fmt.Sprintf("%T %v", m.GetMatchPattern(), canonical(nil, m))

@@ -37,7 +37,7 @@ func (a *at) violations(err error) {
 	}
 	v, ok := err.(violation)
 	if !ok {
-		a.errorf("%s", err)
+		a.checkf("%s", err)
 		return
 	}
 	here := a.goField(v.Field())
@@ -45,7 +45,7 @@ func (a *at) violations(err error) {
 		here.violations(v.Cause())
 		return
 	}
-	here.errorf("%s", v.Reason())
+	here.checkf("%s", v.Reason())
 }
 
 // goField returns the place of a field named as in Go: "LbEndpoints[2]" is
@@ -72,7 +72,7 @@ func (a *at) goField(name string) *at {
 // known reports fields that this build's protobufs do not know.
 func (a *at) known(m protoreflect.Message) {
 	if len(m.GetUnknown()) > 0 {
-		a.errorf("%s has unknown fields", m.Descriptor().FullName())
+		a.checkf("%s has unknown fields", m.Descriptor().FullName())
 	}
 	for i := range m.Descriptor().Fields().Len() { // in their order, which Message.Range does not keep
 		fd := m.Descriptor().Fields().Get(i)
