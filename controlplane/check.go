@@ -10,6 +10,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -56,8 +57,14 @@ func compile(m proto.Message, env *xdsconfig.Env) (err error) {
 		_, err = xdsconfig.CompileCluster(m, env)
 	case *endpointv3.ClusterLoadAssignment:
 		_, err = xdsconfig.CompileEndpoints(m, env)
-	case interface{ ValidateAll() error }:
-		err = m.ValidateAll() // types the data plane does not compile yet
+	case *tlsv3.Secret:
+		_, err = xdsconfig.CompileSecret(m, env)
+	default: // the data plane does not ask for it, another proxy may
+		kind, name := string(m.ProtoReflect().Descriptor().Name()), cachev3.GetResourceName(m)
+		if err := xdsconfig.Validate(m, kind, name, env); err != nil {
+			return err
+		}
+		env.Warn(xdsconfig.Warning{Kind: kind, Name: name, Reason: "only its form is checked: this version's data plane does not take resources of this type"})
 	}
 	return err
 }

@@ -116,7 +116,14 @@ func best(able *tls.ClientHelloInfo, cs []*Certificate) *Certificate {
 	return second
 }
 
-// parseCertificates reads all certificates of a PEM file, and its CRLs.
+// CountPEM reads a PEM bundle and returns how many certificates and CRLs it
+// has.
+func CountPEM(data []byte) (certificates, crls int, err error) {
+	certs, lists, err := parsePEM(data)
+	return len(certs), len(lists), err
+}
+
+// parsePEM reads all certificates of a PEM file, and its CRLs.
 func parsePEM(data []byte) (certs []*x509.Certificate, crls []*x509.RevocationList, err error) {
 	for len(data) > 0 {
 		var b *pem.Block

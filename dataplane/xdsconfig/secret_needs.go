@@ -136,14 +136,15 @@ func (n *Secrets) overADS() bool {
 	return slices.ContainsFunc(n.SDS, func(s *SecretSource) bool { return s.Path == "" })
 }
 
-// CompileSecret checks a Secret. What it is good for is found out by the
-// contexts that name it.
+// CompileSecret checks a Secret: what stands in it must be readable and belong
+// together. Its files, and what it is good for, are looked at by the contexts
+// that name it.
 func CompileSecret(m *tlsv3.Secret, env *Env) (*tlsv3.Secret, error) {
 	r := &report{kind: "Secret", name: m.GetName(), env: env}
 	a := r.root()
 	a.check(m)
-	if m.GetType() == nil {
-		a.errorf("a secret of no type")
+	if !r.failed() {
+		a.secret(m)
 	}
 	if err := r.done(); err != nil {
 		return nil, err

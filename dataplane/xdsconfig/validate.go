@@ -28,6 +28,14 @@ func (a *at) validate(m proto.Message) {
 	}
 }
 
+// Validate runs only the generated validation of a message: of a resource that
+// this package does not compile.
+func Validate(m proto.Message, kind, name string, env *Env) error {
+	r := &report{kind: kind, name: name, env: env}
+	r.root().validate(m)
+	return r.done()
+}
+
 func (a *at) violations(err error) {
 	if all, ok := err.(interface{ AllErrors() []error }); ok {
 		for _, e := range all.AllErrors() {
