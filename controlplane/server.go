@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,7 +47,8 @@ type Server struct {
 
 	mu     sync.Mutex // guards all below; held during a Reload
 	loader loader
-	told   map[string]bool // faults and warnings logged last
+	told   map[string]bool // faults and warnings that were logged and may still hold
+	warned []string        // those of told that are warnings
 	faulty bool
 }
 
@@ -101,7 +103,8 @@ func (s *Server) Reload() error {
 	return err
 }
 
-// tell logs what is wrong and was not so at the load before, one line each.
+// tell logs what is wrong and was not so at the load before, one line each. Of
+// a group with a fault the warnings are not known: none is forgotten then.
 func (s *Server) tell(warnings []string, err error) {
 	told := map[string]bool{}
 	line := func(msg, reason string) {
@@ -118,7 +121,15 @@ func (s *Server) tell(warnings []string, err error) {
 	if err == nil && s.faulty {
 		s.log.Info("configuration is good again")
 	}
-	s.told, s.faulty = told, err != nil
+	if err != nil {
+		for _, w := range s.warned {
+			told[w] = true
+		}
+		warnings = slices.Concat(s.warned, warnings)
+		slices.Sort(warnings)
+		warnings = slices.Compact(warnings)
+	}
+	s.told, s.warned, s.faulty = told, warnings, err != nil
 }
 
 // Nodes returns the connected proxies and what they have accepted.

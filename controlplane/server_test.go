@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -380,7 +381,7 @@ func TestServeKeepsLastGood(t *testing.T) {
 
 	files{"edge/routes.yaml": resourcesYAML(routesYAML("r", "a") + "    nope: 1\n")}.write(t, dir)
 	s.loaded(t, isBad)
-	const fault = `edge/routes.yaml: resources[0]: RouteConfiguration \"r\": virtual_hosts[0].nope: no such field`
+	const fault = `edge/routes.yaml:11: resources[0]: RouteConfiguration \"r\": virtual_hosts[0].nope: no such field`
 	if log := s.log.String(); strings.Count(log, fault) != 1 {
 		t.Errorf("want once %s in the log:\n%s", fault, log)
 	}
@@ -518,5 +519,27 @@ func TestServeOthers(t *testing.T) {
 		if g := grpcstatus.Convert(err); g.Code() != tt.code || g.Message() != tt.text {
 			t.Errorf("answer %v, want %v %s", err, tt.code, tt.text)
 		}
+	}
+}
+
+// Warnings are logged once, although a fault comes and goes in between: of a
+// group with a fault nobody knows its warnings.
+func TestWarningsAreToldOnce(t *testing.T) {
+	root := files{"edge/a.yaml": resourcesYAML(routesYAML("echo", "none"))}.dir(t)
+	var log bytes.Buffer
+	s, err := New(Options{Dir: root, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files{"edge/b.yaml": "resources: {}"}.write(t, root)
+	if s.Reload() == nil {
+		t.Fatal("no fault")
+	}
+	files{"edge/b.yaml": "resources: []"}.write(t, root)
+	if err := s.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(log.String(), "is referred to by"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, log.String())
 	}
 }
