@@ -67,9 +67,7 @@ func serve() *cobra.Command {
 	cmd.Flags().StringVar(&dir, "config", "", "directory of node groups; see docs/control-plane.md")
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:18000", "address for xDS, health and reflection")
 	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	if err := cmd.MarkFlagRequired("config"); err != nil {
-		panic(err) // the flag is defined above
-	}
+	required(cmd, "config")
 	return cmd
 }
 
@@ -94,15 +92,26 @@ func check() *cobra.Command {
 			for _, g := range cfg.Groups {
 				n += g.Resources.Count()
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d groups with %d resources: good\n", len(cfg.Groups), n)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s with %s: good\n", plural(len(cfg.Groups), "group"), plural(n, "resource"))
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&dir, "config", "", "directory of node groups")
-	if err := cmd.MarkFlagRequired("config"); err != nil {
-		panic(err) // the flag is defined above
-	}
+	required(cmd, "config")
 	return cmd
+}
+
+// required marks a flag that cmd has.
+func required(cmd *cobra.Command, name string) {
+	f := cmd.Flags().Lookup(name)
+	f.Annotations = map[string][]string{cobra.BashCompOneRequiredFlag: {"true"}} // as MarkFlagRequired does
+}
+
+func plural(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 func version() string {
