@@ -8,6 +8,7 @@ import (
 
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/sluice-proxy/sluice/internal/tlstest"
 )
@@ -78,8 +79,76 @@ func TestCheckSecrets(t *testing.T) {
 // A resource that the data plane never compiles is published with a warning.
 func TestCheckWarnsOfTypesNotCompiled(t *testing.T) {
 	faults, warnings := checked(t, files{"edge/a.yaml": resourcesYAML("- \"@type\": " + resourcev3.RuntimeType + "\n  name: rt\n  layer: {a: 1}\n")})
-	want := []string{`edge/a.yaml: resources[0]: Runtime "rt": only its form is checked: this version's data plane does not take resources of this type`}
+	want := []string{`edge/a.yaml:2: resources[0]: Runtime "rt": only its form is checked: this version's data plane does not take resources of this type`}
 	if diff := cmp.Diff(want, warnings); diff != "" || len(faults) > 0 {
 		t.Errorf("faults %q, warnings (-want +got):\n%s", faults, diff)
+	}
+}
+
+// What only the group as a whole shows: a fault or a warning for each case.
+func TestCheckGroup(t *testing.T) {
+	listener := func(name, address, hcm string) string {
+		return "- \"@type\": " + resourcev3.ListenerType + "\n  name: " + name + "\n  address: " + address + `
+  filter_chains:
+  - filters:
+    - name: hcm
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+        stat_prefix: s
+        stream_idle_timeout: 0s
+        http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]
+        ` + hcm + "\n"
+	}
+	inline := func(cluster string) string {
+		return `route_config: {name: i, virtual_hosts: [{name: v, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: ` + cluster + `, timeout: 0s}}]}]}`
+	}
+	const one, same, other = "{socket_address: {address: '::1', port_value: 80}}", "{socket_address: {address: '0:0:0:0:0:0:0:1', port_value: 80}}", "{socket_address: {address: 127.0.0.1, port_value: 80}}"
+	const any = "{socket_address: {address: 127.0.0.1, port_value: 0}}"
+	blue := clusterYAML("blue") + endpointsYAML("blue", 1)
+	tlsCluster := "- \"@type\": " + resourcev3.ClusterType + `
+  name: t
+  http2_protocol_options: {}
+  load_assignment: {cluster_name: t}
+  transport_socket:
+    name: tls
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+      common_tls_context:
+        validation_context_sds_secret_config: {name: nosuch, sds_config: {ads: {}}}
+`
+	for _, tt := range []struct {
+		name, yaml      string
+		faults, warning []string
+	}{
+		{"good", resourcesYAML(listener("a", one, inline("blue")), listener("b", other, inline("blue")), blue), nil, nil},
+		{"chosen ports", resourcesYAML(listener("a", any, inline("blue")), listener("b", any, inline("blue")), blue), nil, nil},
+		{
+			"one address", resourcesYAML(listener("a", one, inline("blue")), listener("b", same, inline("blue")), blue),
+			[]string{`edge/a.yaml:16: resources[1]: Listener "b": address: [::1]:80 is the address of Listener "a", too (edge/a.yaml:4: resources[0])`}, nil,
+		},
+		{
+			"one address twice", resourcesYAML(listener("a", one+"\n  additional_addresses: [{address: "+one+"}]", inline("blue")), blue),
+			[]string{`edge/a.yaml:5: resources[0]: Listener "a": additional_addresses[0].address: [::1]:80 is address, too`}, nil,
+		},
+		{
+			"inline routes", resourcesYAML(listener("a", one, inline("zz")), blue),
+			nil, []string{`CDS "zz" is referred to by Listener "a" and not defined`},
+		},
+		{"secret", resourcesYAML(tlsCluster), nil, []string{`SDS "nosuch" is referred to by Cluster "t" and not defined`}},
+		{
+			"routes", resourcesYAML(listener("a", one, "rds: {route_config_name: r, config_source: {ads: {}}}")),
+			nil, []string{`RDS "r" is referred to by Listener "a" and not defined`},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			faults, warnings := checked(t, files{"edge/a.yaml": tt.yaml})
+			warnings = slices.DeleteFunc(warnings, func(w string) bool { return !strings.Contains(w, "is referred to") })
+			if diff := cmp.Diff(tt.faults, faults); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.warning, warnings, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

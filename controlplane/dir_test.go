@@ -62,25 +62,25 @@ func TestLoadDir(t *testing.T) {
 		{
 			name:   "duplicate",
 			files:  files{"edge/group.yaml": "include: [_shared]", "edge/a.yaml": resourcesYAML(clusterYAML("blue")), "_shared/b.yaml": resourcesYAML(endpointsYAML("x", 1), clusterYAML("blue"))},
-			faults: []string{`_shared/b.yaml: resources[1]: Cluster "blue": is in edge/a.yaml: resources[0] already`},
+			faults: []string{`_shared/b.yaml:9: resources[1]: Cluster "blue": is in edge/a.yaml:3: resources[0] already`},
 		},
 		{
 			name:  "all faults at once",
 			files: files{"edge/a.yaml": resourcesYAML(routesYAML("echo", "blue")+"    nope: 1\n    name2: x\n", "- \"@type\": "+resourcev3.ClusterType+"\n  name: blue\n  connect_timeout: soon\n")},
 			faults: []string{
-				`edge/a.yaml: resources[0]: RouteConfiguration "echo": virtual_hosts[0].name2: no such field in envoy.config.route.v3.VirtualHost`,
-				`edge/a.yaml: resources[0]: RouteConfiguration "echo": virtual_hosts[0].nope: no such field in envoy.config.route.v3.VirtualHost`,
-				`edge/a.yaml: resources[1]: Cluster "blue": connect_timeout: want a duration such as "0.25s", have "soon"`,
+				`edge/a.yaml:12: resources[0]: RouteConfiguration "echo": virtual_hosts[0].name2: no such field in envoy.config.route.v3.VirtualHost`,
+				`edge/a.yaml:11: resources[0]: RouteConfiguration "echo": virtual_hosts[0].nope: no such field in envoy.config.route.v3.VirtualHost`,
+				`edge/a.yaml:15: resources[1]: Cluster "blue": connect_timeout: want a duration such as "0.25s", have "soon"`,
 			},
 		},
 		{
 			name:  "types",
 			files: files{"edge/a.yaml": "resources:\n- name: x\n- \"@type\": type.googleapis.com/no.Such\n- \"@type\": type.googleapis.com/google.protobuf.Duration\n- \"@type\": " + resourcev3.ClusterType + "\n"},
 			faults: []string{
-				`edge/a.yaml: resources[0]: no "@type"`,
-				`edge/a.yaml: resources[1]: @type "type.googleapis.com/no.Such": unknown type`,
-				`edge/a.yaml: resources[2]: @type "type.googleapis.com/google.protobuf.Duration": not a resource that is published`,
-				`edge/a.yaml: resources[3]: Cluster without a name`,
+				`edge/a.yaml:2: resources[0]: no "@type"`,
+				`edge/a.yaml:3: resources[1]: @type "type.googleapis.com/no.Such": unknown type`,
+				`edge/a.yaml:4: resources[2]: @type "type.googleapis.com/google.protobuf.Duration": not a resource that is published`,
+				`edge/a.yaml:5: resources[3]: Cluster without a name`,
 			},
 		},
 		{
@@ -92,11 +92,11 @@ func TestLoadDir(t *testing.T) {
 			name:  "not what is expected",
 			files: files{"edge/a.yaml": "resource: []\n", "edge/b.yaml": "[1]", "edge/c.yaml": "resources: {}\n---\nx: 1\nx: 2\n", "edge/d.yaml": "nonce: x\n"},
 			faults: []string{
-				`edge/a.yaml: unknown field "resource": want "resources" or "@type"`,
-				`edge/b.yaml: want a mapping with "resources" or "@type"`,
-				`edge/c.yaml: document 1: resources: want a list`,
+				`edge/a.yaml:1: resource: unknown field: want "resources" or "@type"`,
+				`edge/b.yaml:1: want a mapping with "resources" or "@type"`,
+				`edge/c.yaml:1: document 1: resources: want a list`,
 				`edge/c.yaml: document 2: yaml: unmarshal errors: line 4: key "x" already set in map`,
-				`edge/d.yaml: no "resources"`,
+				`edge/d.yaml:1: no "resources"`,
 			},
 		},
 		{
@@ -162,8 +162,8 @@ func TestCheck(t *testing.T) {
 	}
 	warnings := cfg.Check()
 	want := []string{
-		`group "edge": CDS "none" is referred to and not defined`,
-		`group "edge": EDS "blue" is referred to and not defined`,
+		`group "edge": CDS "none" is referred to by RouteConfiguration "echo" and not defined`,
+		`group "edge": EDS "blue" is referred to by Cluster "blue" and not defined`,
 	}
 	for _, w := range want {
 		if !slices.Contains(warnings, w) {
@@ -171,7 +171,7 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	faults := Faults(cfg.Err())
-	const prefix = `group "edge": edge/a.yaml: resources[2]: RouteConfiguration "bad": virtual_hosts[0].routes[0].match.safe_regex`
+	const prefix = `group "edge": edge/a.yaml:19: resources[2]: RouteConfiguration "bad": virtual_hosts[0].routes[0].match.safe_regex`
 	if len(faults) != 1 || len(faults[0].Error()) <= len(prefix) || faults[0].Error()[:len(prefix)] != prefix {
 		t.Errorf("faults %q, want one that begins with %s", faults, prefix)
 	}

@@ -125,7 +125,7 @@ func resources(t testing.TB, list ...proto.Message) Resources {
 	out := Resources{}
 	for _, m := range list {
 		url := "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName())
-		r, err := newResource(url, "test", m)
+		r, err := newResource(url, place{}, m)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,19 +38,20 @@ func parseFile(file string, b []byte) *parsedFile {
 		f.errs = append(f.errs, fmt.Errorf("%s: the file is empty", file))
 	}
 	for i, doc := range docs {
-		where := file
+		name := ""
 		if len(docs) > 1 {
-			where = fmt.Sprintf("%s: document %d", file, i+1)
+			name = fmt.Sprintf("document %d: ", i+1)
 		}
-		f.document(where, doc)
+		f.document(newDocument(file, name, doc))
 	}
 	return f
 }
 
-func (f *parsedFile) document(where string, doc []byte) {
-	j, err := yaml.YAMLToJSONStrict(doc)
+func (f *parsedFile) document(d *document) {
+	whole := place{d, -1}
+	j, err := yaml.YAMLToJSONStrict(d.text)
 	if err != nil {
-		f.errs = append(f.errs, at(where, err)...)
+		f.errs = append(f.errs, at(whole.String(), err)...) // it has the line
 		return
 	}
 	if string(j) == "null" {
@@ -58,17 +59,17 @@ func (f *parsedFile) document(where string, doc []byte) {
 	}
 	list, single, err := resourceList(j)
 	if err != nil {
-		f.errs = append(f.errs, at(where, err)...)
+		f.errs = append(f.errs, whole.faults(err)...)
 		return
 	}
 	for k, raw := range list {
-		origin := where
+		where := whole
 		if !single {
-			origin = fmt.Sprintf("%s: resources[%d]", where, k)
+			where.item = k
 		}
-		r, err := parseResource(origin, raw)
+		r, err := parseResource(where, raw)
 		if err != nil {
-			f.errs = append(f.errs, at(origin, err)...)
+			f.errs = append(f.errs, where.faults(err)...)
 			continue
 		}
 		f.resources = append(f.resources, r)
@@ -109,7 +110,7 @@ func resourceList(doc []byte) (list []json.RawMessage, single bool, err error) {
 	for _, k := range sortedKeys(top) {
 		// version_info and the like belong to a DiscoveryResponse on disk.
 		if !slices.Contains([]string{"resources", "version_info", "type_url", "nonce"}, k) {
-			return nil, false, fmt.Errorf(`unknown field %q: want "resources" or "@type"`, k)
+			return nil, false, &bootstrap.FieldError{Path: k, Problem: `unknown field: want "resources" or "@type"`}
 		}
 	}
 	raw, ok := top["resources"]
@@ -117,14 +118,14 @@ func resourceList(doc []byte) (list []json.RawMessage, single bool, err error) {
 		return nil, false, errors.New(`no "resources"`)
 	}
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, false, errors.New("resources: want a list")
+		return nil, false, &bootstrap.FieldError{Path: "resources", Problem: "want a list"}
 	}
 	return list, false, nil
 }
 
 // parseResource reads one resource. The errors have neither origin nor more
 // than one line each.
-func parseResource(origin string, raw json.RawMessage) (*Resource, error) {
+func parseResource(where place, raw json.RawMessage) (*Resource, error) {
 	var head struct {
 		Type        string `json:"@type"`
 		Name        string `json:"name"`
@@ -157,7 +158,7 @@ func parseResource(origin string, raw json.RawMessage) (*Resource, error) {
 	if cachev3.GetResourceName(m) == "" {
 		return nil, fmt.Errorf("%s without a name", kind)
 	}
-	return newResource(head.Type, origin, m)
+	return newResource(head.Type, where, m)
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -30,7 +30,15 @@ func randomState(t testing.TB, r *rand.Rand) *state {
 }
 
 // uses returns the clusters that a state's routes name.
-func uses(s *state) map[string]bool { return clustersOfRoutes((*s)[resourcev3.RouteType].byName) }
+func uses(s *state) map[string]bool {
+	out := map[string]bool{}
+	for _, r := range (*s)[resourcev3.RouteType].byName {
+		for _, to := range references(r.Message) {
+			out[to.name] = true
+		}
+	}
+	return out
+}
 
 // From random states to random others, with the aim sometimes changing on the
 // way: no step has a route to a cluster that the step before has not, no step

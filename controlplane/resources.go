@@ -34,20 +34,23 @@ type Resource struct {
 	encoded []byte // Message's deterministic encoding
 	hash    string // of encoded; go-control-plane's version of the resource
 
+	place place
+
 	check struct { // what Check found
 		once     sync.Once
 		warnings []string
 		err      error
+		refs     []ref // what it refers to, each once, sorted
 	}
 }
 
-func newResource(url, origin string, m proto.Message) (*Resource, error) {
+func newResource(url string, where place, m proto.Message) (*Resource, error) {
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
 	return &Resource{
-		Message: m, Origin: origin, Name: cachev3.GetResourceName(m), URL: url,
+		Message: m, Origin: where.String(), place: where, Name: cachev3.GetResourceName(m), URL: url,
 		encoded: b, hash: cachev3.HashResource(b),
 	}, nil
 }
@@ -79,7 +82,7 @@ func (r Resources) add(res *Resource) error {
 		r[res.URL] = map[string]*Resource{}
 	}
 	if prev := r[res.URL][res.Name]; prev != nil {
-		return fmt.Errorf("%s: %s %q: is in %s already", res.Origin, res.kind(), res.Name, prev.Origin)
+		return fmt.Errorf("%s: %s %q: is in %s already", res.place.at(""), res.kind(), res.Name, prev.place.at(""))
 	}
 	r[res.URL][res.Name] = res
 	return nil
