@@ -11,17 +11,14 @@ const (
 
 const poison = 0xDB
 
-// Chunk is a piece of memory from a Pool, counted by its owners. It belongs to
-// one worker: nothing here is safe for concurrent use.
-//
-// Bytes below Len are immutable once a second owner exists (Keep); Append needs
-// a single owner.
+// Chunk is a piece of memory from a Pool. It has one owner at a time and belongs
+// to one worker: nothing here is safe for concurrent use.
 type Chunk struct {
-	// Next links the chunk into the list of its first owner.
+	// Next links the chunk into its owner's list.
 	Next *Chunk
 	b    []byte
 	n    int32
-	refs int32
+	free bool // given back
 }
 
 // Bytes returns the filled part.
@@ -30,28 +27,15 @@ func (c *Chunk) Bytes() []byte { return c.b[:c.n] }
 // Len returns the length of the filled part.
 func (c *Chunk) Len() int { return int(c.n) }
 
-// Cap returns the chunk's size.
-func (c *Chunk) Cap() int { return len(c.b) }
-
 // Room returns how many bytes Append would still take.
 func (c *Chunk) Room() int { return len(c.b) - int(c.n) }
 
-// Append copies as much of p as fits and returns how much that was. The
-// caller must be the only owner.
+// Append copies as much of p as fits and returns how much that was.
 func (c *Chunk) Append(p []byte) int {
 	k := copy(c.b[c.n:], p)
 	c.n += int32(k)
 	return k
 }
-
-// Keep adds an owner and returns c.
-func (c *Chunk) Keep() *Chunk {
-	c.refs++
-	return c
-}
-
-// Owners returns the number of owners.
-func (c *Chunk) Owners() int { return int(c.refs) }
 
 // Pool is a worker's free list of chunks, bounded in bytes.
 type Pool struct {
@@ -90,7 +74,7 @@ func chunkClass(min int) (class, size int) {
 	return -1, min
 }
 
-// Get returns an empty chunk of at least min bytes; the caller is its one
+// Get returns an empty chunk of at least min bytes; the caller is its
 // owner. Sizes over 64 KiB are allocated and not kept.
 func (p *Pool) Get(min int) *Chunk {
 	class, size := chunkClass(min)
@@ -100,27 +84,24 @@ func (p *Pool) Get(min int) *Chunk {
 		if c := p.free[class]; c != nil {
 			p.free[class] = c.Next
 			p.freeLen -= size
-			c.Next, c.n, c.refs = nil, 0, 1
+			c.Next, c.n, c.free = nil, 0, false
 			return c
 		}
 	}
-	return &Chunk{b: make([]byte, size), refs: 1}
+	return &Chunk{b: make([]byte, size)}
 }
 
-// Put takes an owner away; the last one's Put frees the chunk.
+// Put frees a chunk; its owner must not touch it any more.
 func (p *Pool) Put(c *Chunk) {
-	c.refs--
-	if c.refs > 0 {
-		return
-	}
 	if p.debug {
-		if c.refs < 0 {
+		if c.free {
 			panic("h2: chunk freed twice")
 		}
 		for i := range c.b {
 			c.b[i] = poison
 		}
 	}
+	c.free = true
 	p.live--
 	p.bytes -= len(c.b)
 	class, size := chunkClass(len(c.b))

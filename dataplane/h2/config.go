@@ -16,8 +16,6 @@ const (
 	// MaxFrame is the largest payload we accept and send (RFC 9113 §4.2; the
 	// minimum every endpoint must take).
 	MaxFrame = 16 << 10
-	// MaxPartial is the most bytes Feed can leave unconsumed: a frame less one byte.
-	MaxPartial = frameHeaderLen + MaxFrame - 1
 	// Preface is the client connection preface (RFC 9113 §3.4).
 	Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 )

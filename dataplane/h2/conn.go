@@ -361,9 +361,6 @@ func (c *Conn) PeerMaxStreams() uint32 { return c.peerMaxStreams }
 // Established reports whether the peer's first SETTINGS came.
 func (c *Conn) Established() bool { return c.gotSettings }
 
-// PeerExtendedConnect reports whether the peer takes RFC 8441 CONNECT requests.
-func (c *Conn) PeerExtendedConnect() bool { return c.peerConnect }
-
 // GoingAway reports whether a GOAWAY was sent or received, or ids are used up.
 func (c *Conn) GoingAway() bool {
 	return c.goAwayIn || c.goAwayOut != goAwayNone || c.nextID > maxStreamID
@@ -372,15 +369,6 @@ func (c *Conn) GoingAway() bool {
 // Dead reports that the connection is over: Feed takes no more; what is left of
 // Output is to be written once, then the socket closed.
 func (c *Conn) Dead() bool { return c.dead }
-
-// Err returns why the connection is dead; nil while alive or after a drain.
-func (c *Conn) Err() error { return c.err }
-
-// LastPeerActivity returns when bytes last came.
-func (c *Conn) LastPeerActivity() clock.Nanos { return c.lastRead }
-
-// Role returns the connection's role.
-func (c *Conn) Role() Role { return c.role }
 
 // Linger says that n more (or fewer) attempts of streams the peer has reset
 // are still running elsewhere; they count to MaxConcurrentStreams.

@@ -9,8 +9,8 @@ import (
 func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
 
 // Feed takes bytes from the peer and calls the Handler for every whole frame.
-// It returns how many bytes it consumed; the driver keeps the rest (at most
-// MaxPartial) and feeds it again with more. An error is a *ConnError: GOAWAY
+// It returns how many bytes it consumed; the driver keeps the rest (less
+// than a frame) and feeds it again with more. An error is a *ConnError: GOAWAY
 // is in Output, every stream had its OnEnd, Dead is true. A dead Conn consumes
 // everything.
 func (c *Conn) Feed(now clock.Nanos, b []byte) (n int, err error) {
@@ -380,7 +380,6 @@ func (c *Conn) recvPing(id uint32, flags uint8, p []byte) {
 		case c.pingOut && string(p) == string(pingAlive[:]):
 			c.pingOut = false
 			c.probeAnswered(true)
-			c.h.OnConn(ConnEvent{Kind: EventPingAck})
 		default:
 			c.chargeUseless()
 		}

@@ -139,7 +139,7 @@ var fuzzFields = []hpack.Field{hpack.NewField(":status", "200"), hpack.NewField(
 
 // act makes a call or two from outside of events.
 func (h *fuzzHandler) act() {
-	if h.c.Role() == Client && h.next()%2 == 0 {
+	if h.c.role == Client && h.next()%2 == 0 {
 		s := &Stream{}
 		if h.c.OpenStream(s) {
 			h.open = append(h.open, s)

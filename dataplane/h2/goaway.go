@@ -107,7 +107,7 @@ func (c *Conn) recvGoAway(id uint32, p []byte) {
 	if code != ErrCodeNo || c.goAwayCode == ErrCodeNo {
 		c.goAwayCode = code
 	}
-	c.h.OnConn(ConnEvent{Kind: EventGoAway, LastID: last, Code: code})
+	c.h.OnConn(ConnEvent{Kind: EventGoAway})
 	if c.role == Server || c.dead {
 		return
 	}

@@ -56,11 +56,9 @@ const (
 	// EventSettings: the peer's SETTINGS were applied; PeerMaxStreams may
 	// have changed. The first one says that the connection is established.
 	EventSettings EventKind = iota
-	// EventGoAway: the peer sent GOAWAY with LastID and Code. Streams above
-	// LastID get their OnEnd right after.
+	// EventGoAway: the peer sent GOAWAY. Streams above its last id get their
+	// OnEnd right after.
 	EventGoAway
-	// EventPingAck: a PING of ours came back.
-	EventPingAck
 	// EventStalled: held bytes used the whole connection window up for 10 s.
 	// Stream is the one with the largest held bytes × time without progress:
 	// end it with RESOURCE_EXHAUSTED.
@@ -77,8 +75,6 @@ const (
 // ConnEvent is what OnConn brings.
 type ConnEvent struct {
 	Kind   EventKind
-	LastID uint32
-	Code   ErrCode
 	Stream *Stream
 	Err    error
 }

@@ -181,7 +181,7 @@ func (p *pair) finish() {
 				i, x.ID, x.sent, x.toSend, x.got, x.want, x.sendWin, x.blocked, x.inQ, e.c.sendWin)
 		}
 		if e.c.Dead() {
-			p.t.Errorf("end %d died: %v", i, e.c.Err())
+			p.t.Errorf("end %d died: %v", i, e.c.err)
 		}
 		if e.c.HeldBytes() != 0 || e.c.FreeWindow() != e.c.tune.window {
 			p.t.Errorf("end %d: at rest %d bytes are held, %d of the window are free", i, e.c.HeldBytes(), e.c.FreeWindow())
@@ -250,7 +250,7 @@ func (x *pairCall) begin(f []hpack.Field) {
 // pump sends some of what is left: in pieces, and trailers or END_STREAM last.
 func (x *pairCall) pump() {
 	rng := x.e.p.rng
-	for x.Open() && !x.blocked && !x.SendEnded() {
+	for x.Open() && !x.blocked && x.state&stSendEnd == 0 {
 		n := min(x.toSend-x.sent, int(x.e.p.size(40_000)))
 		buf := make([]byte, n)
 		for i := range buf {
@@ -344,7 +344,7 @@ func (e *pairEnd) deliver(n int) {
 	if err != nil {
 		e.p.t.Error(err)
 	}
-	if n-k > MaxPartial {
+	if n-k >= frameHeaderLen+MaxFrame {
 		e.p.t.Errorf("%d bytes left unconsumed", n-k)
 	}
 	e.wire = e.wire[k:]

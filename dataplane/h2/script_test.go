@@ -420,7 +420,7 @@ func (w *world) question(t *testing.T, cmd string, args []string) string {
 		if w.streams[uint32(n)] == nil {
 			t.Fatalf("%q: no such stream", cmd)
 		}
-		v = w.streams[uint32(n)].SendWindow()
+		v = w.streams[uint32(n)].sendWin
 	case "streams":
 		v = w.c.Streams()
 	case "free":
@@ -571,9 +571,7 @@ func (w *world) OnConn(ev ConnEvent) {
 	case EventSettings:
 		w.add("settings")
 	case EventGoAway:
-		w.add("goaway %d %v", ev.LastID, ev.Code)
-	case EventPingAck:
-		w.add("ping ack")
+		w.add("goaway %d %v", w.c.goAwayInLast, w.c.goAwayCode)
 	case EventStalled:
 		w.add("stalled %d", ev.Stream.ID)
 	case EventClosed:

@@ -54,7 +54,6 @@ const (
 	stBlocked                         // a short WriteData waits for the stream's own window
 	stHEAD                            // client role: the request was HEAD, the response has no DATA
 	stOwes                            // ended cleanly, held bytes still count on the connection
-	stSent                            // server role: response headers were sent
 )
 
 // Conn returns the connection the stream was last open on.
@@ -63,17 +62,8 @@ func (s *Stream) Conn() *Conn { return s.conn }
 // Open reports whether the stream lives: neither ended nor reset.
 func (s *Stream) Open() bool { return s.state&stOpen != 0 }
 
-// RecvEnded reports whether the peer's END_STREAM came.
-func (s *Stream) RecvEnded() bool { return s.state&stRecvEnd != 0 }
-
-// SendEnded reports whether our END_STREAM was sent.
-func (s *Stream) SendEnded() bool { return s.state&stSendEnd != 0 }
-
 // Held returns the bytes given to OnData and not yet credited.
 func (s *Stream) Held() int { return int(s.held) }
-
-// SendWindow returns what the peer's stream window allows now; it may be negative.
-func (s *Stream) SendWindow() int64 { return s.sendWin }
 
 // start makes s a new open stream of c.
 func (s *Stream) start(c *Conn, id uint32) {

@@ -65,9 +65,6 @@ func (c *Conn) probeAnswered(ping bool) {
 	t.probePos, t.probeAt = 0, 0
 }
 
-// RTT returns the smallest round trip time seen, 0 if there was none.
-func (c *Conn) RTT() clock.Nanos { return c.tune.rtt }
-
 // ReceiveWindow returns Wc and H as they are now.
 func (c *Conn) ReceiveWindow() (window, hold int64) { return c.tune.window, c.tune.hold }
 

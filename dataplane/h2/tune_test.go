@@ -167,7 +167,7 @@ func TestTuneLongPath(t *testing.T) {
 	p := newPath(t, 25*time.Millisecond)
 	p.bandwidth = 150e6
 	_, s := p.open()
-	if rtt := time.Duration(p.server.c.RTT()); rtt < 50*time.Millisecond || rtt > 55*time.Millisecond {
+	if rtt := time.Duration(p.server.c.tune.rtt); rtt < 50*time.Millisecond || rtt > 55*time.Millisecond {
 		t.Errorf("RTT %v", rtt)
 	}
 	p.run(500 * time.Millisecond)

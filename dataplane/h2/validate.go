@@ -11,11 +11,11 @@ import (
 
 // message collects what the validation of a head (RFC 9113 §8) learns.
 type message struct {
-	method, scheme, path, authority, protocol, host string
-	seen                                            pseudo
-	hosted                                          bool
-	status                                          int
-	length                                          int64 // content-length; -1: none
+	method, path, authority, host string
+	seen                          pseudo
+	hosted                        bool
+	status                        int
+	length                        int64 // content-length; -1: none
 }
 
 // pseudo is a set of pseudo-header fields.
@@ -109,13 +109,13 @@ func (m *message) fields(list []hpack.Field) bool {
 		case hdr.Method:
 			m.method, bit = v, pseudoMethod
 		case hdr.Scheme:
-			m.scheme, bit = v, pseudoScheme
+			bit = pseudoScheme
 		case hdr.Path:
 			m.path, bit = v, pseudoPath
 		case hdr.Authority:
 			m.authority, bit = v, pseudoAuthority
 		case hdr.Protocol:
-			m.protocol, bit = v, pseudoProtocol
+			bit = pseudoProtocol
 		case hdr.Status:
 			m.status, bit = parseStatus(v), pseudoStatus
 		case hdr.Host:

@@ -78,18 +78,6 @@ func isSecret(id hdr.ID, n int) bool {
 	return (id == hdr.Authorization || id == hdr.Cookie) && n > 0 && n < shortSecret
 }
 
-// NeverIndexed tells whether the field is sent as a never-indexed literal
-// (RFC 7541 section 6.2.3).
-func (f *Field) NeverIndexed() bool { return f.flag&flagNever != 0 }
-
-// SetNeverIndexed makes the field a never-indexed literal. There is no way
-// back.
-func (f *Field) SetNeverIndexed() { f.flag |= flagNever }
-
-// Repeats tells whether the field was met before, so that the encoder may
-// index it.
-func (f *Field) Repeats() bool { return f.flag&flagRepeats != 0 }
-
 // Checked tells whether the field was decoded and has passed Decoder.Check.
 func (f *Field) Checked() bool { return f.flag&flagChecked != 0 }
 
