@@ -191,7 +191,7 @@ func (b *binding) swap(l *listener.Listener) {
 		for _, lc := range l.Chains.Chains() {
 			ch := old[lc.Key]
 			if ch == nil {
-				ch = &chain{Chain: worker.NewChain(lc.Key, lc.Name, lc.Manager)}
+				ch = &chain{Chain: worker.NewChain(lc.Manager)}
 				ch.Listener = b.s.scope(l)
 			} else {
 				ch.SetManager(lc.Manager)

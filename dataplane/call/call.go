@@ -23,13 +23,7 @@ type Call struct {
 	Arrived clock.Nanos  // when the headers were complete
 	Rand    uint64       // one random draw per request: runtime fractions, weighted clusters
 	Handle  Handle       // for answering later
-	Seed    uint64       // per-worker hash seed for tables that attackers could aim at
 	Client  netip.Addr   // whom trusted x-forwarded-for names; zero: the connection's peer
-
-	// Set by the Director.
-
-	Hash    uint64 // of the route's hash policies, if HasHash
-	HasHash bool
 
 	// Kept by the relay.
 

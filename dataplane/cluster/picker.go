@@ -7,8 +7,7 @@ import (
 )
 
 // picker chooses among the hosts of one group, at least one. Many workers use
-// it at once; what it changes is atomic. draw is a random number of its own;
-// policies that hash look at c.Hash.
+// it at once; what it changes is atomic. draw is a random number of its own.
 type picker interface {
 	pick(c *call.Call, draw uint64) *Host
 }

@@ -49,7 +49,7 @@ func newXDSCall(ctx context.Context, method string, conn *call.Conn, now clock.N
 	}
 	x.call = call.Call{
 		Conn: conn, Headers: &x.headers, Path: method, Host: authority, Method: "POST", GRPC: true,
-		Arrived: now, Now: now, Rand: rand.Uint64(), Seed: rand.Uint64(),
+		Arrived: now, Now: now, Rand: rand.Uint64(),
 	}
 	x.call.Handle = call.Handle{Owner: x}
 	return x

@@ -12,7 +12,6 @@ type Listener struct {
 	Addresses []Address // address, then additional_addresses
 	Chains    *Table
 	Scope     call.Scope // listener.<address> counters
-	Hash      uint64     // of the deterministic encoding of the message; equal: nothing changed
 
 	ReusePort bool // enable_reuse_port
 	Backlog   int  // tcp_backlog_size; 0: the system's

@@ -18,7 +18,6 @@ type Attempt struct {
 
 	Next, Prev *Attempt
 	Queued     bool
-	Since      clock.Nanos // when it was queued
 
 	// Owned by relay.
 

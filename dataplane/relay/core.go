@@ -32,9 +32,6 @@ type Core struct {
 	Upstreams Upstreams
 	Log       *slog.Logger
 	Pool      *h2.Pool
-	Seed      uint64 // for hash tables that attackers could aim at
-	// Budget bounds the bytes that exchanges queue for slow receivers; 0: no bound.
-	Budget int64
 	// Record, if not nil, sees every exchange that ended.
 	Record func(c *call.Call, o *call.Outcome)
 

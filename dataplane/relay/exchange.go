@@ -162,7 +162,7 @@ func (x *Exchange) begin(b *hpack.Block, end bool) {
 	x.rec.Start = c.Now
 	x.grpcClient = -1
 	cl := &x.call
-	cl.Conn, cl.Headers, cl.Arrived, cl.Now, cl.Seed = x.d.Info, b, c.Now, c.Now, c.Seed
+	cl.Conn, cl.Headers, cl.Arrived, cl.Now = x.d.Info, b, c.Now, c.Now
 	cl.Rand = c.Rand.Uint64()
 	cl.Handle = call.Handle{Owner: c.Resumer, Slot: x.slot, Gen: x.gen}
 	host := ""

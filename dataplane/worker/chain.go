@@ -7,14 +7,12 @@ import (
 )
 
 // Chain is what a downstream connection is bound to for its life: a filter
-// chain. While a chain's Key stands, its Manager may be replaced (routes and
+// chain. While its Key (see listener.Chain) stands, its Manager may be replaced (routes and
 // filters change per call, without a drain); a connection-level change makes a
 // new Chain, and the connections of the old one drain. Connection-level
 // options (HTTP/2 settings, connection timeouts) are those of the Manager
 // that the chain was made with.
 type Chain struct {
-	Key      uint64     // hash of match, transport socket, network filters, connection-level options
-	Name     string     // for logs
 	Listener call.Scope // listener.<address> counters
 
 	conn    *call.Manager // connection-level options; never changes
@@ -23,8 +21,8 @@ type Chain struct {
 
 // NewChain returns a chain whose calls are served by m. m.HTTP2 and the
 // connection timeouts of m hold for all connections of the chain.
-func NewChain(key uint64, name string, m *call.Manager) *Chain {
-	ch := &Chain{Key: key, Name: name, conn: m}
+func NewChain(m *call.Manager) *Chain {
+	ch := &Chain{conn: m}
 	ch.manager.Store(m)
 	return ch
 }

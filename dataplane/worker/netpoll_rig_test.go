@@ -76,7 +76,7 @@ func newRig(t *testing.T, workers int, secure bool) *rig {
 	r.g = NewGroup(Options{N: workers, NewDriver: NewNetpoll})
 	r.hs = NewHandshakes(r.g)
 	host := &fixedHost{target: call.Target{Network: "tcp", Address: r.up.Addr().String(), Options: opt}}
-	r.chain = NewChain(1, "test", &call.Manager{Director: fixed{host: host}})
+	r.chain = NewChain(&call.Manager{Director: fixed{host: host}})
 	r.ln = listen(t)
 	r.acc.Go(func() {
 		for id := uint64(1); ; id++ {

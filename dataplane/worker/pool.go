@@ -122,7 +122,7 @@ func (p *hostPool) open(a *relay.Attempt) *upConn {
 }
 
 func (p *hostPool) enqueue(a *relay.Attempt) {
-	a.Queued, a.Since = true, p.w.now
+	a.Queued = true
 	a.Next, a.Prev = nil, p.tail
 	if p.tail == nil {
 		p.head = a

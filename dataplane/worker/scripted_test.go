@@ -31,7 +31,7 @@ func newScript(t *testing.T, rt *call.Route, setup func(m *call.Manager, o *call
 	if setup != nil {
 		setup(m, o)
 	}
-	w.chain = NewChain(1, "script", m)
+	w.chain = NewChain(m)
 	w.addHost(o)
 	w.g = NewGroup(Options{
 		N: 1, Seed: 1, Debug: true, Record: w.record, MemoryBudget: 256 << 10,

@@ -33,7 +33,7 @@ func (w *world) buildConfig() {
 	if w.opt.filters {
 		m.Filters = w.simFilters()
 	}
-	w.chain = NewChain(1, "sim", m)
+	w.chain = NewChain(m)
 	for range w.opt.hosts {
 		w.addHost(opt)
 	}

@@ -77,7 +77,7 @@ func newLoop(clients, size int, full bool) *loop {
 		m.ForwardedProto, m.GenerateRequestID, m.EnvoyHeaders, m.Sanitize = true, true, true, true
 		m.ServerHeader, m.ServerName = call.ServerOverwrite, "envoy"
 	}
-	ch := NewChain(1, "loop", m)
+	ch := NewChain(m)
 	for range clients {
 		e := l.newEnd(nil, h2.Client)
 		l.w.begin()

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
-	"github.com/sluice-proxy/sluice/dataplane/clock"
 	"github.com/sluice-proxy/sluice/dataplane/h2"
 	"github.com/sluice-proxy/sluice/dataplane/relay"
 )
@@ -20,12 +19,11 @@ type upConn struct {
 	p       *hostPool
 	dialing bool
 	opened  uint32 // streams so far
-	born    clock.Nanos
 }
 
 // newUp makes a connection to the pool's host and begins to dial it.
 func (w *Worker) newUp(p *hostPool) *upConn {
-	u := &upConn{p: p, dialing: true, born: w.now}
+	u := &upConn{p: p, dialing: true}
 	k := &u.sock
 	w.initSock(k, u)
 	k.scope, k.rx, k.tx = p.scope, call.UpstreamCxRxBytes, call.UpstreamCxTxBytes

@@ -89,7 +89,6 @@ func newWorker(g *Group, index int) *Worker {
 		Log:       g.opt.Logger,
 		Pool:      w.pool,
 		Rand:      &w.rnd,
-		Seed:      w.rnd.Uint64(),
 		Record:    g.opt.Record,
 	}
 	w.pool.Grow = w.grow

@@ -37,10 +37,8 @@ func CompileListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
 	r := &report{kind: "Listener", name: m.GetName(), env: env}
 	a := r.root()
 	a.check(m)
-	f := fingerprintOf(m)
 	ln := &Listener{Listener: &listener.Listener{
 		Name:                     m.GetName(),
-		Hash:                     f.key(),
 		ReusePort:                m.GetEnableReusePort() == nil || m.GetEnableReusePort().GetValue(),
 		Backlog:                  int(m.GetTcpBacklogSize().GetValue()),
 		Inbound:                  m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND,
