@@ -44,6 +44,9 @@ func (b *Builder) AddVirtualHost(name string, domains []string) (*VHostBuilder, 
 	return &VHostBuilder{b: b, vhost: vh}, err
 }
 
+// RequireTLS sets the virtual host's require_tls; nil: none.
+func (v *VHostBuilder) RequireTLS(q *TLSRequirement) { v.vhost.tls = q }
+
 // Add appends a route. It copies what it keeps of m and a. The error names
 // everything wrong with the route.
 func (v *VHostBuilder) Add(m Match, a Action) error {

@@ -14,8 +14,9 @@ type Explanation struct {
 	VirtualHost string // empty: no domain takes the request's host
 	Domain      string // the domain of the virtual host that took it
 	Tried       []Tried
-	Skipped     int // routes before the winner that the index ruled out by their path
-	Winner      int // order of the route that wins in its virtual host; -1: none
+	Skipped     int  // routes before the winner that the index ruled out by their path
+	NeedsTLS    bool // the virtual host's require_tls answers; no route is tried
+	Winner      int  // order of the route that wins in its virtual host; -1: none
 	Decision    call.Decision
 	Err         error // what Direct returns with Decision
 }
@@ -36,6 +37,11 @@ func (t *Table) Explain(c *call.Call) Explanation {
 		return x
 	}
 	x.VirtualHost, x.Domain = d.vhost.name, d.text
+	if q := d.vhost.tls; q.refuses(c) {
+		x.NeedsTLS, x.Err = true, nil
+		x.Decision = call.Decision{Reply: q.Reply, Route: q.Route}
+		return x
+	}
 	r := request{call: c, path: cutPath(c.Path, t.pathParameters)}
 	orders := d.vhost.all(&r)
 	last := len(d.vhost.routes) // one after the last route that counts
@@ -99,6 +105,10 @@ func (x Explanation) String() string {
 		return b.String()
 	}
 	fmt.Fprintf(&b, "route configuration %q, virtual host %q (domain %q)\n", x.Table, x.VirtualHost, x.Domain)
+	if x.NeedsTLS {
+		b.WriteString("  require_tls: redirected to https\n")
+		return b.String()
+	}
 	for _, tr := range x.Tried {
 		why := tr.Why
 		if why == "" {

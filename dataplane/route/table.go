@@ -1,6 +1,9 @@
 package route
 
-import "github.com/sluice-proxy/sluice/dataplane/call"
+import (
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
+)
 
 // Table is a compiled route configuration. Immutable, safe for all workers at
 // once. What Direct returns never points back to it: a long call must not keep
@@ -16,8 +19,35 @@ type Table struct {
 // over them.
 type vhost struct {
 	name   string
+	tls    *TLSRequirement // nil: none
 	routes []entry
 	index  index
+}
+
+// TLSRequirement is VirtualHost.require_tls: what answers requests that did not
+// come by TLS, before any route is tried.
+type TLSRequirement struct {
+	ExternalOnly bool // requests of internal clients need no TLS
+	Reply        *call.Reply
+	Route        *call.Route // the policy of the Reply
+}
+
+// refuses reports whether c needs TLS and lacks it. As in Envoy it is
+// x-forwarded-proto that says so, and x-envoy-internal who is internal; the
+// connection manager has set both.
+func (q *TLSRequirement) refuses(c *call.Call) bool {
+	if q == nil {
+		return false
+	}
+	proto, ok := c.Headers.Get(hdr.XForwardedProto)
+	if proto == "https" || !ok && c.Conn != nil && c.Conn.TLS != nil {
+		return false
+	}
+	if !q.ExternalOnly {
+		return true
+	}
+	internal, _ := c.Headers.Get(hdr.XEnvoyInternal)
+	return internal != "true"
 }
 
 var _ call.Director = (*Table)(nil)
@@ -31,6 +61,9 @@ func (t *Table) Direct(c *call.Call) (call.Decision, error) {
 	d := t.hosts.find(c.Host, t.ignorePort)
 	if d == nil {
 		return call.Decision{}, call.ReplyNoRoute
+	}
+	if q := d.vhost.tls; q.refuses(c) {
+		return call.Decision{Reply: q.Reply, Route: q.Route}, nil
 	}
 	r := request{call: c, path: cutPath(c.Path, t.pathParameters)}
 	order := d.vhost.first(&r)

@@ -9,8 +9,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
-	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
-	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 	"github.com/sluice-proxy/sluice/dataplane/route"
 )
 
@@ -37,11 +35,12 @@ func (vc *vhostCompiler) route(a *at, vb *route.VHostBuilder, m *routev3.Route) 
 		rt.routeAction(a.field("route"), x.Route, &act)
 	case *routev3.Route_DirectResponse:
 		act.Reply = rt.directResponse(a.field("direct_response"), x.DirectResponse)
-		act.Route = &call.Route{Name: m.GetName(), VirtualHost: vc.m.GetName()}
-		_, act.Route.ResponseOps = rt.headers(level{}, "")
+		act.Route = rt.replyPolicy()
 		if s := act.Reply.HTTP; s == 201 || s/100 == 3 {
-			act.Route.ResponseOps = append([]call.HeaderOp{location()}, act.Route.ResponseOps...)
+			act.Route.ResponseOps = append([]call.HeaderOp{redirection{}.location()}, act.Route.ResponseOps...)
 		}
+	case *routev3.Route_Redirect:
+		rt.redirect(a.field("redirect"), x.Redirect, &act)
 	}
 	if a.bad() {
 		return // the builder would only repeat it
@@ -235,19 +234,6 @@ func (b *orReply) Pick(c *call.Call, attempt int) (call.Host, error) {
 		err = b.missing
 	}
 	return h, err
-}
-
-// location tells where a direct response of 201 or 3xx leads: here.
-func location() call.HeaderOp {
-	return call.HeaderOp{
-		Action: call.HeaderOverwrite,
-		Next:   true,
-		Field:  hpack.NewField("location", ""),
-		Value: func(c *call.Call, _ *call.Outcome) string {
-			scheme, _ := c.Headers.Get(hdr.Scheme)
-			return scheme + "://" + c.Host + c.Path
-		},
-	}
 }
 
 // directResponse compiles an answer that the proxy gives itself.

@@ -19,12 +19,7 @@ func (rt *routeCompiler) rewrites(a *at, m *routev3.RouteAction) {
 	case m.GetPrefixRewrite() != "":
 		rt.rewritePath = prefixRewrite(rt.m.GetMatch(), m.GetPrefixRewrite())
 	case m.GetRegexRewrite() != nil:
-		if replace := a.field("regex_rewrite").substitution(m.GetRegexRewrite()); replace != nil {
-			rt.rewritePath = func(c *call.Call) string {
-				path, query := cutQuery(c.Path)
-				return replace(path) + query
-			}
-		}
+		rt.rewritePath = a.field("regex_rewrite").pathSubstitution(m.GetRegexRewrite())
 	}
 	switch s := m.GetHostRewriteSpecifier().(type) {
 	case *routev3.RouteAction_HostRewriteLiteral:
@@ -98,6 +93,19 @@ func prefixRewrite(m *routev3.RouteMatch, to string) func(*call.Call) string {
 			return to + query
 		}
 		return to + path[n:] + query
+	}
+}
+
+// pathSubstitution compiles a regex_rewrite, which leaves the query alone; nil
+// if a says why not.
+func (a *at) pathSubstitution(m *matcherv3.RegexMatchAndSubstitute) func(*call.Call) string {
+	replace := a.substitution(m)
+	if replace == nil {
+		return nil
+	}
+	return func(c *call.Call) string {
+		path, query := cutQuery(c.Path)
+		return replace(path) + query
 	}
 }
 

@@ -56,14 +56,12 @@ func (a *at) routeConfiguration(m *routev3.RouteConfiguration) *route.Table {
 }
 
 func (rc *routesCompiler) virtualHost(a *at, b *route.Builder, m *routev3.VirtualHost) {
-	if m.GetRequireTls() != routev3.VirtualHost_NONE {
-		a.field("require_tls").errorf("%s: not supported by this version", m.GetRequireTls())
-	}
 	a.perFilterConfig(m.GetTypedPerFilterConfig())
 	vb, err := b.AddVirtualHost(m.GetName(), m.GetDomains())
 	if err != nil {
 		a.field("domains").errors(err)
 	}
+	vb.RequireTLS(requireTLS(m))
 	vc := &vhostCompiler{routesCompiler: rc, m: m, level: a.level(m, formatScope{})}
 	if m.GetRetryPolicy() != nil {
 		vc.retry = a.field("retry_policy").retryPolicy(m.GetRetryPolicy())

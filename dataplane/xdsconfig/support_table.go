@@ -74,9 +74,9 @@ var judgements = []judgement{
 		refused:  "matcher retry_policy_typed_config route_specifiers",
 	}},
 	{&routev3.Route{}, fields{
-		honoured: "name match route direct_response typed_per_filter_config request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove per_request_buffer_limit_bytes request_body_buffer_limit",
+		honoured: "name match route redirect direct_response typed_per_filter_config request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove per_request_buffer_limit_bytes request_body_buffer_limit",
 		inert:    "metadata decorator stat_prefix tracing",
-		refused:  "redirect filter_action non_forwarding_action route_specifiers",
+		refused:  "filter_action non_forwarding_action route_specifiers",
 	}},
 	{&routev3.RouteMatch{}, fields{
 		honoured: "prefix path safe_regex connect_matcher path_separated_prefix case_sensitive runtime_fraction headers query_parameters grpc",

@@ -126,12 +126,12 @@ var forwarding = []testCase{
 }
 
 var cases = map[string][]testCase{
-	"inside":           slicesOf(routes, forwarding[:18], mutations, protocol),
-	"edge":             slicesOf(routes, forwarding[:18]),
+	"inside":           slicesOf(routes, redirects, forwarding[:18], mutations, protocol),
+	"edge":             slicesOf(routes, redirects, forwarding[:18]),
 	"edge-hops":        forwarding[:18],
 	"edge-skip":        forwarding[:18],
 	"edge-internal":    forwarding[:18],
-	"inside-internal":  forwarding,
+	"inside-internal":  slicesOf(forwarding, redirects),
 	"private":          forwarding[:10],
 	"inside-private":   forwarding[:10],
 	"inside-hops":      forwarding[:18],

@@ -61,6 +61,36 @@ var routes = []testCase{
 	{path: "/any", headers: []string{"x-reply", "reset"}, plain: true, differs: sayWhy},
 }
 
+// redirects do not depend on whether the request is gRPC's, but for their form.
+var redirects = []testCase{
+	{path: "/to-https"},
+	{path: "/to-https/a?q=1", plain: true},
+	{path: "/to-https/a", plain: true, headers: []string{":authority", "any.host:80"}},
+	{path: "/to-https/a", plain: true, headers: []string{":authority", "any.host:81"}},
+	{path: "/to-https/a", plain: true, headers: []string{":authority", "[::1]:80"}},
+	{path: "/to-https/a", plain: true, headers: []string{":authority", "[::1]"}},
+	{path: "/to-https/a", plain: true, headers: []string{":authority", "any.host:443", "x-forwarded-proto", "https"}},
+	{path: "/to-https/a", plain: true, headers: []string{":authority", "any.host:80", "x-forwarded-proto", "https"}},
+	{path: "/to-scheme", plain: true, headers: []string{":authority", "any.host:80"}},
+	{path: "/to-scheme", plain: true},
+	{path: "/to-host?q", plain: true, headers: []string{":authority", "any.host:80"}},
+	{path: "/to-port", plain: true, headers: []string{":authority", "any.host:80"}},
+	{path: "/to-path/a?q=1", plain: true},
+	{path: "/to-query/a?q=1", plain: true},
+	{path: "/to-strip/a?q=1", plain: true},
+	{path: "/to-prefix/a?q=1", plain: true},
+	{path: "/to-exact?q=1", plain: true},
+	{path: "/to-regex/12/x?q=/3", plain: true},
+	{path: "/direct/301", plain: true, headers: []string{":authority", "any.host:80"}},
+	{path: "/any", headers: []string{":authority", "secure.host"}},
+	{path: "/any?q=1", plain: true, headers: []string{":authority", "secure.host"}},
+	{path: "/nowhere", plain: true, headers: []string{":authority", "secure.host"}},
+	{path: "/any", headers: []string{":authority", "secure.host", "x-forwarded-proto", "https"}},
+	{path: "/any", plain: true, headers: []string{":authority", "outside.host"}},
+	{path: "/any", plain: true, headers: []string{":authority", "outside.host", "x-forwarded-for", "8.8.8.8"}},
+	{path: "/any", plain: true, headers: []string{":authority", "outside.host", "x-forwarded-for", "10.9.8.7"}},
+}
+
 // connectFailure: Envoy adds the operating system's error to its words.
 func connectFailure(envoy, ours *seen) { sayWhy(envoy, ours) }
 
