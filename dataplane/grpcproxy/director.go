@@ -41,8 +41,10 @@ type Backend interface {
 	String() string
 
 	// GetConnection returns the connection for a call, and the context of the
-	// call to the backend. That context must be derived from ctx, and carries
-	// the outgoing metadata: nothing of the incoming is passed on by itself.
+	// call to the backend. That context should be derived from ctx, so that it
+	// has its deadline, and carries the outgoing metadata: nothing of the
+	// incoming is passed on by itself. The call ends with the client's at the
+	// latest, derived or not.
 	GetConnection(ctx context.Context, fullMethodName string) (context.Context, *grpc.ClientConn, error)
 
 	// AppendInfo changes a response of a One2Many call, for example by

@@ -3,6 +3,7 @@ package grpcproxy
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -74,13 +75,16 @@ func (h *handler) direct(ss grpc.ServerStream, method string) error {
 	}
 	switch mode {
 	case One2One:
-		if len(backends) != 1 {
+		if len(backends) != 1 || backends[0] == nil {
 			return status.Errorf(codes.Internal, "grpcproxy: one-to-one relay to %d backends", len(backends))
 		}
 		return relay(ss, method, backends[0], nil, h.pumps)
 	case One2Many, Replicated:
 		if len(backends) == 0 {
 			return status.Error(codes.Unavailable, "grpcproxy: no backends")
+		}
+		if slices.Contains(backends, nil) {
+			return status.Error(codes.Internal, "grpcproxy: a backend is nil")
 		}
 		if mode == Replicated {
 			return h.replicate(ss, method, backends, nil)
@@ -95,7 +99,8 @@ func (h *handler) direct(ss grpc.ServerStream, method string) error {
 // backend knows.
 var streamDesc = &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 
-// open begins the call to a backend. ctx is derived from that of ss.
+// open begins the call to a backend, which ends with ctx whatever context the
+// backend returns. ctx is derived from that of ss.
 func open(ctx context.Context, ss grpc.ServerStream, method string, b Backend) (grpc.ClientStream, error) {
 	var conn grpc.ClientConnInterface
 	var out context.Context
@@ -114,6 +119,15 @@ func open(ctx context.Context, ss grpc.ServerStream, method string, b Backend) (
 	}
 	if conn == nil {
 		return nil, end(out, b, status.Errorf(codes.Unavailable, "grpcproxy: %s has no connection", b))
+	}
+	if out == nil {
+		return nil, end(ctx, b, status.Errorf(codes.Internal, "grpcproxy: %s has a connection and no context", b))
+	}
+	// A context that ends otherwise than ctx may not be derived from it.
+	if out.Done() != ctx.Done() {
+		var cancel context.CancelFunc
+		out, cancel = context.WithCancel(out)
+		context.AfterFunc(ctx, cancel)
 	}
 	in := ss.Context()
 	opts := callOptions(in)

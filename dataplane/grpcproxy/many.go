@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -33,14 +34,15 @@ func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend
 				responses[i].Messages, errs[i] = f.collect(d)
 			}
 			if errs[i] != nil {
-				cancel() // one failure that is no message fails all
+				f.release(errs[i]) // one failure that is no message fails all
 			}
 		})
 	}
 	f.distribute(h.queue)
 	receivers.Wait()
+	ss.SetTrailer(f.trailer)
 
-	if err := f.clientError(); err != nil {
+	if err := f.told(); err != nil {
 		return err
 	}
 	if err := f.firstCause(errs); err != nil {
@@ -69,12 +71,19 @@ type fan struct {
 	dests     []*destination
 	senders   sync.WaitGroup
 
-	// mu guards what is sent to the client, and all below.
-	mu        sync.Mutex
-	headers   bool  // they were sent
+	// sending is held to write to the client, which may take as long as the
+	// client wants. It is taken before mu.
+	sending sync.Mutex
+
+	mu        sync.Mutex // guards all below
+	head      metadata.MD
+	answered  bool // some destination has sent headers
+	headers   bool // they were sent on
+	trailer   metadata.MD
 	awaited   int   // destinations whose headers may still come
 	clientErr error // why the client cannot be read from or written to
 	caused    error // the first error that failed the call
+	ended     error // what the client was told before the handler returned
 }
 
 // destination is one call of several.
@@ -120,13 +129,7 @@ func (f *fan) distribute(size int) {
 
 // read takes the requests off the client.
 func (f *fan) read() {
-	defer func() {
-		for _, d := range f.dests {
-			if d.queue != nil {
-				d.finish()
-			}
-		}
-	}()
+	defer f.readEnds()
 	for {
 		var m Frame
 		if err := f.ss.RecvMsg(&m); err != nil {
@@ -182,26 +185,66 @@ func (d *destination) send(f *fan) {
 	}
 }
 
-// finish says that no requests follow, and frees those that nobody takes.
-func (d *destination) finish() {
-	close(d.queue)
-	select {
-	case <-d.gone:
+// readEnds says that no requests follow, and frees those that nobody takes.
+func (f *fan) readEnds() {
+	for _, d := range f.dests {
+		if d.queue != nil {
+			close(d.queue)
+		}
+	}
+	for _, d := range f.dests {
+		if d.queue == nil {
+			continue
+		}
+		<-d.gone // at the latest when the call has ended
 		for m := range d.queue {
 			m.Free()
 		}
-	default:
 	}
 }
 
-// fail ends the call for an error that is not a backend's.
+// fail ends the call for an error that is not a backend's, unless it follows
+// from one that has ended it already.
 func (f *fan) fail(err error) {
+	err = ownError(f.ss, err)
 	f.mu.Lock()
-	if f.clientErr == nil {
-		f.clientErr = ownError(f.ss, err)
+	first := f.clientErr == nil && f.caused == nil && f.ended == nil
+	if first {
+		f.clientErr = err
 	}
 	f.mu.Unlock()
 	f.cancel()
+	if first {
+		finish(f.ss, err)
+	}
+}
+
+// release ends the call for a cause that was noted. If the client does not
+// read, it is told at once: whoever writes to it would keep the call.
+func (f *fan) release(err error) {
+	f.cancel()
+	if f.sending.TryLock() {
+		f.sending.Unlock() // who writes from now on sees the cause
+		return
+	}
+	f.end(err)
+}
+
+// end tells the client the call's status.
+func (f *fan) end(err error) {
+	if f.ss.Context().Err() != nil {
+		return
+	}
+	err = statusOf(err)
+	f.mu.Lock()
+	first := f.ended == nil && f.clientErr == nil
+	if first {
+		f.ended = err
+	}
+	f.mu.Unlock()
+	if first {
+		finish(f.ss, err)
+	}
 }
 
 // failed reports that the call has failed: what comes now may follow from it.
@@ -211,9 +254,14 @@ func (f *fan) failed() bool {
 	return f.clientErr != nil || f.caused != nil
 }
 
-func (f *fan) clientError() error {
+// told returns what the client knows, or is the cause of: then nothing else
+// matters.
+func (f *fan) told() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.ended != nil {
+		return f.ended
+	}
 	return f.clientErr
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 )
 
 // relay joins ss to a call to b, and returns the call's status. first are
@@ -21,22 +22,28 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 	cs, err := open(ctx, ss, method, b)
 	if err != nil {
 		freeAll(first)
-		return handled(b, err)
+		return ofBackend(ss, b, err)
 	}
 	defer abandon(cs)
 	up := &upward{ss: ss, cs: cs, cancel: cancel, first: first}
 	p.run(up)
 	own, err := download(ss, cs)
-	switch {
-	case own: // the client has gone, or cannot be written to
-		return err
-	case err == nil:
+	if err == nil {
 		return nil
 	}
 	if failed := up.failed.Load(); failed != nil {
-		// The call to the backend was cancelled because of it.
+		// The calls to the backend and of the client were ended because of it.
 		return *failed
 	}
+	if own { // the client has gone, or cannot be written to
+		return err
+	}
+	return ofBackend(ss, b, err)
+}
+
+// ofBackend is the call's status after an error on the side of b: the client's
+// own end, if that came before, else what b makes of the error.
+func ofBackend(ss grpc.ServerStream, b Backend, err error) error {
 	if gone := ss.Context().Err(); gone != nil {
 		return statusOf(gone)
 	}
@@ -96,6 +103,9 @@ type upward struct {
 
 func (u *upward) run() {
 	for i, f := range u.first {
+		if f == nil {
+			continue
+		}
 		err := u.cs.SendMsg(f)
 		f.Free()
 		if err != nil {
@@ -135,6 +145,23 @@ func (u *upward) fail(err error) {
 	err = statusOf(err)
 	u.failed.Store(&err)
 	u.cancel()
+	finish(u.ss, err)
+}
+
+// finish ends the client's call with a status, as returning it from the handler
+// does, for a handler that may be in SendMsg: a client that does not read would
+// keep it there. What the handler returns later is not sent any more.
+//
+// The method is that of grpc-go's own streams; with another implementation the
+// handler returns when the client reads or goes.
+func finish(ss grpc.ServerStream, err error) {
+	ctx := ss.Context()
+	if ctx.Err() != nil {
+		return // it has ended
+	}
+	if s, ok := grpc.ServerTransportStreamFromContext(ctx).(interface{ WriteStatus(st *status.Status) error }); ok {
+		_ = s.WriteStatus(status.Convert(err))
+	}
 }
 
 func unlessEOF(err error) error {
@@ -146,6 +173,8 @@ func unlessEOF(err error) error {
 
 func freeAll(frames []*Frame) {
 	for _, f := range frames {
-		f.Free()
+		if f != nil {
+			f.Free()
+		}
 	}
 }

@@ -90,6 +90,9 @@ func (h *handler) peek(ss grpc.ServerStream, director PeekDirector) error {
 	if err != nil {
 		return statusOf(err)
 	}
+	if params == nil {
+		return status.Error(codes.Internal, "grpcproxy: the director has decided nothing")
+	}
 	if p.err != nil && !errors.Is(p.err, io.EOF) {
 		_ = params.RequestFinalizer() // the client is gone: nobody to tell
 		return statusOf(p.err)
@@ -117,7 +120,7 @@ func (h *handler) toDestinations(ss grpc.ServerStream, method string, params *St
 			return statusOf(err)
 		}
 	}
-	var first []*Frame
+	var first []*Frame // nil where there is none
 	if p.first != nil || rewritten {
 		first = make([]*Frame, len(all))
 		for i, d := range all {
@@ -126,11 +129,6 @@ func (h *handler) toDestinations(ss grpc.ServerStream, method string, params *St
 				first[i] = FrameOf(d.Msg)
 			case p.first != nil:
 				first[i] = p.first.Clone()
-			default:
-				first = nil // there is no first message, and not all replace it
-			}
-			if first == nil {
-				break
 			}
 		}
 	}
@@ -182,15 +180,12 @@ func (b *peekBackend) String() string {
 	return "destination"
 }
 
-// Connect implements Connector. ctx ends with the call, and so must the context
-// that the director made, which knows nothing of it.
+// Connect implements Connector.
 func (b *peekBackend) Connect(ctx context.Context, _ string) (context.Context, grpc.ClientConnInterface, error) {
 	if b.d.Ctx == nil {
 		return Forwarded(ctx), b.d.Conn, nil
 	}
-	out, cancel := context.WithCancel(b.d.Ctx)
-	context.AfterFunc(ctx, cancel)
-	return out, b.d.Conn, nil
+	return b.d.Ctx, b.d.Conn, nil
 }
 
 // CallOptions implements CallOptioner.

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // collect receives all messages of one destination. An error becomes a message
@@ -137,19 +139,33 @@ func (f *fan) toMessage(d *destination) ([]byte, error) {
 // those of all have come, or the first message does.
 func (f *fan) addHeader(d *destination, md metadata.MD) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	if d.answers {
+		f.mu.Unlock()
 		return
 	}
 	d.answers = true
 	f.awaited--
-	if f.headers {
-		return
+	f.answered = f.answered || md != nil // none at all: a response of trailers only
+	if !f.headers {
+		f.head = metadata.Join(f.head, md)
 	}
-	_ = f.ss.SetHeader(md) // fails when the stream has ended, and then nobody reads it
-	if f.awaited == 0 && d.cs != nil && md != nil {
-		f.headers = true
-		_ = f.ss.SendHeader(nil)
+	last := f.awaited == 0 && f.answered && !f.headers
+	f.mu.Unlock()
+	if last {
+		f.sending.Lock()
+		f.sendHeaders(f.ss.SendHeader)
+		f.sending.Unlock()
+	}
+}
+
+// sendHeaders hands over the headers once. f.sending is held.
+func (f *fan) sendHeaders(send func(metadata.MD) error) {
+	f.mu.Lock()
+	done, head := f.headers, f.head
+	f.headers = true
+	f.mu.Unlock()
+	if !done {
+		_ = send(head) // fails when the stream has ended, and then nobody reads them
 	}
 }
 
@@ -157,15 +173,23 @@ func (f *fan) addHeader(d *destination, md metadata.MD) {
 func (f *fan) addTrailer(d *destination) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ss.SetTrailer(d.cs.Trailer())
+	f.trailer = metadata.Join(f.trailer, d.cs.Trailer())
 }
+
+// errOver is the error of those that find the call failed by another.
+var errOver = status.Error(codes.Canceled, "grpcproxy: the call has failed")
 
 // write sends a message to the client and frees it.
 func (f *fan) write(m *Frame) error {
-	f.mu.Lock()
-	f.headers = true
+	f.sending.Lock()
+	if f.failed() {
+		f.sending.Unlock()
+		m.Free()
+		return errOver
+	}
+	f.sendHeaders(f.ss.SetHeader)
 	err := f.ss.SendMsg(m)
-	f.mu.Unlock()
+	f.sending.Unlock()
 	m.Free()
 	if err != nil {
 		f.fail(err)

@@ -25,14 +25,17 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 			continue
 		}
 		freeAll(first)
-		return replicaError(i, d.backend, d.err)
+		return f.replicaError(i, d.err)
 	}
 	for i, m := range first {
+		if m == nil {
+			continue
+		}
 		err := f.dests[i].cs.SendMsg(m)
 		m.Free()
 		if err != nil && !errors.Is(err, io.EOF) { // at the end of its call RecvMsg tells
 			freeAll(first[i+1:])
-			return replicaError(i, f.dests[i].backend, statusOf(err))
+			return f.replicaError(i, statusOf(err))
 		}
 	}
 
@@ -41,11 +44,13 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 	for i, d := range f.dests[1:] {
 		drains.Go(func() {
 			err := drain(d.cs)
-			if err == nil || f.clientError() != nil || ctx.Err() != nil {
+			if err == nil || f.told() != nil || ctx.Err() != nil {
 				return
 			}
-			if secondary[i+1] = replicaError(i+1, d.backend, err); secondary[i+1] != nil {
+			if err = f.replicaError(i+1, err); err != nil {
+				secondary[i+1] = err
 				cancel()
+				f.end(err) // the client may not read the primary's response
 			}
 		})
 	}
@@ -62,8 +67,8 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 	}
 	drains.Wait()
 
-	if own := f.clientError(); own != nil {
-		return own
+	if told := f.told(); told != nil {
+		return told
 	}
 	if gone := ss.Context().Err(); gone != nil {
 		return statusOf(gone)
@@ -76,8 +81,13 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 	return err
 }
 
-// replicaError is the status of a call that failed because of destination i.
-func replicaError(i int, b Backend, err error) error {
+// replicaError is the status of a call after an error of destination i: the
+// client's own end, if that came before.
+func (f *fan) replicaError(i int, err error) error {
+	b := f.dests[i].backend
+	if gone := f.ss.Context().Err(); gone != nil {
+		return statusOf(gone)
+	}
 	err = handled(b, err)
 	if err == nil || i == 0 {
 		return err

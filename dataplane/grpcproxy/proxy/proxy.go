@@ -9,7 +9,7 @@ import (
 )
 
 // StreamDirector chooses the connection for a call, and makes the context of
-// the call to the backend, which must be derived from ctx; metadata is passed
+// the call to the backend, which should be derived from ctx; metadata is passed
 // on only as far as it puts it there. Its error is the call's.
 //
 // It runs after the server's stream interceptors.
