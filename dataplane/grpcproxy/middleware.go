@@ -31,8 +31,8 @@ type RequestInfo struct {
 	FullMethod string // /package.Service/Method
 	Service    string // package.Service
 	Method     string // Method
-	// Metadata is what the client sent. Changes do not reach the backend:
-	// Context.Metadata is for that.
+	// Metadata is Context.Metadata: the same map, under the name that it has
+	// in gRPCat. Changes in it reach the backend.
 	Metadata metadata.MD
 }
 
@@ -51,8 +51,9 @@ type Context struct {
 	Response *ResponseInfo // nil unless a middleware answered
 	// Backend is the address the call goes to; empty: the server's default.
 	Backend string
-	// Metadata goes to the backend: what the client sent, and what the
-	// middlewares make of it.
+	// Metadata goes to the backend, or to the Director: what the client sent,
+	// and what the middlewares make of it. Request.Metadata is the same map; of
+	// two that a middleware has made different, this one counts.
 	Metadata metadata.MD
 
 	stream   grpc.ServerStream
@@ -80,10 +81,11 @@ func newContext(ss grpc.ServerStream, method string, chain []Middleware, hooks *
 	c.request.FullMethod = method
 	c.request.Service, c.request.Method = splitMethod(method)
 	c.Metadata, _ = metadata.FromIncomingContext(c.ctx)
-	if len(chain) > 0 { // somebody can see that they are two
-		c.request.Metadata = c.Metadata.Copy()
+	if c.Metadata == nil {
+		c.Metadata = metadata.MD{}
 	}
 	stripHop(c.Metadata)
+	c.request.Metadata = c.Metadata
 	c.Request = &c.request
 	return c
 }

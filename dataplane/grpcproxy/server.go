@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -23,7 +24,8 @@ type Config struct {
 	// DefaultBackend is the address of the calls that no middleware sends
 	// elsewhere.
 	DefaultBackend string
-	// Director decides about calls that no middleware has set a backend for.
+	// Director decides about calls that no middleware has set a backend for. It
+	// gets the metadata as the middlewares have left it.
 	// The backends of DefaultBackend and of middlewares are connected to by
 	// the server, those of the Director by itself.
 	Director StreamDirector
@@ -101,7 +103,7 @@ func NewServer(c *Config) (*Server, error) {
 		s.directed.pumps = s.forwarder.pumps
 	}
 	opts := append(ServerOptions(), grpc.MaxRecvMsgSize(recv), grpc.MaxSendMsgSize(send),
-		grpc.UnknownServiceHandler(s.TransparentHandler()))
+		grpc.WaitForHandlers(true), grpc.UnknownServiceHandler(s.TransparentHandler()))
 	s.server = grpc.NewServer(append(opts, c.ServerOptions...)...)
 	return s, nil
 }
@@ -114,8 +116,11 @@ func limit(n int) int {
 }
 
 // Use adds a middleware behind those that are there. Calls that have begun are
-// not affected.
+// not affected. It panics if m is nil, rather than with the first call.
 func (s *Server) Use(m Middleware) {
+	if f, ok := m.(MiddlewareFunc); m == nil || ok && f == nil {
+		panic("grpcproxy: Use of a nil Middleware") //nolint:forbidigo // a mistake in the program, not input
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	chain := append(slices.Clone(*s.chain.Load()), m)
@@ -156,7 +161,8 @@ func (s *Server) Stop() {
 	})
 }
 
-// Close ends the calls in progress with the connections.
+// Close ends the calls in progress with the connections, and returns when
+// their handlers have: middlewares and directors have to heed their contexts.
 func (s *Server) Close() {
 	s.server.Stop() // also hurries a Stop at work
 	s.stop.Do(s.finish)
@@ -189,10 +195,17 @@ func (s *Server) handle(_ any, ss grpc.ServerStream) error {
 		return c.firstErr
 	}
 	if c.Backend == "" && s.directed != nil {
-		if c.peeked || c.ctx != ss.Context() {
-			ss = &peekedStream{streamWithContext: streamWithContext{ServerStream: ss, ctx: c.ctx}, first: c.takeFirst(), ended: c.firstErr}
+		if len(c.chain) == 0 {
+			return s.directed.direct(ss, method)
 		}
-		return s.directed.direct(ss, method)
+		edited := streamWithContext{ServerStream: ss, ctx: metadata.NewIncomingContext(c.ctx, c.Metadata)}
+		if !c.peeked {
+			return s.directed.direct(&edited, method)
+		}
+		p := &peekedStream{streamWithContext: edited, ended: c.firstErr}
+		p.first.Store(c.takeFirst())
+		defer p.free()
+		return s.directed.direct(p, method)
 	}
 	backend := c.Backend
 	if backend == "" {
@@ -204,8 +217,8 @@ func (s *Server) handle(_ any, ss grpc.ServerStream) error {
 // peekedStream is a stream whose first message was received before.
 type peekedStream struct {
 	streamWithContext
-	first *Frame
-	ended error // what RecvMsg said instead of a first message
+	first atomic.Pointer[Frame] // nil: it was taken; the reader may outlive the handler
+	ended error                 // what RecvMsg said instead of a first message
 }
 
 // RecvMsg implements grpc.ServerStream, for frames.
@@ -214,11 +227,21 @@ func (s *peekedStream) RecvMsg(m any) error {
 		return s.ended
 	}
 	f, ok := m.(*Frame)
-	if s.first == nil || !ok {
+	if !ok {
+		return s.ServerStream.RecvMsg(m)
+	}
+	first := s.first.Swap(nil)
+	if first == nil {
 		return s.ServerStream.RecvMsg(m)
 	}
 	f.Free()
-	f.data, s.first.data = s.first.data, nil
-	s.first = nil
+	f.data, first.data = first.data, nil
 	return nil
+}
+
+// free gives up a first message that nobody has taken.
+func (s *peekedStream) free() {
+	if first := s.first.Swap(nil); first != nil {
+		first.Free()
+	}
 }
