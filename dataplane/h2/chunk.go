@@ -2,8 +2,11 @@ package h2
 
 import "github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 
-// The chunk sizes of a Pool: one for small output, one TLS record, one read.
+// The chunk sizes of a Pool: two for small messages that wait, one for small
+// output, one TLS record, one read.
 const (
+	chunkTiny  = 256
+	chunkPage  = 1 << 10
 	chunkSmall = 4 << 10
 	chunkMid   = 16 << 10
 	chunkLarge = 64 << 10
@@ -27,6 +30,9 @@ func (c *Chunk) Bytes() []byte { return c.b[:c.n] }
 // Len returns the length of the filled part.
 func (c *Chunk) Len() int { return int(c.n) }
 
+// Cap returns the chunk's size.
+func (c *Chunk) Cap() int { return len(c.b) }
+
 // Room returns how many bytes Append would still take.
 func (c *Chunk) Room() int { return len(c.b) - int(c.n) }
 
@@ -49,7 +55,7 @@ type Pool struct {
 	// next one gets, and not garbage. Trim ends that.
 	Reuse int
 
-	free    [3]*Chunk
+	free    [5]*Chunk
 	freeLen int // bytes in the free lists
 	maxFree int
 	debug   bool // poison what is freed, check who frees
@@ -64,12 +70,16 @@ func NewPool(maxFree int, debug bool) *Pool { return &Pool{maxFree: maxFree, deb
 
 func chunkClass(min int) (class, size int) {
 	switch {
+	case min <= chunkTiny:
+		return 0, chunkTiny
+	case min <= chunkPage:
+		return 1, chunkPage
 	case min <= chunkSmall:
-		return 0, chunkSmall
+		return 2, chunkSmall
 	case min <= chunkMid:
-		return 1, chunkMid
+		return 3, chunkMid
 	case min <= chunkLarge:
-		return 2, chunkLarge
+		return 4, chunkLarge
 	}
 	return -1, min
 }

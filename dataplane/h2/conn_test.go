@@ -174,7 +174,7 @@ func TestTableCollisions(t *testing.T) {
 func TestPool(t *testing.T) {
 	p := NewPool(chunkSmall, true)
 	c := p.Get(100)
-	if len(c.b) != chunkSmall || c.Append([]byte("abc")) != 3 {
+	if c.Cap() != chunkTiny || c.Append([]byte("abc")) != 3 {
 		t.Fatal("Get or Append")
 	}
 	b := c.Bytes()

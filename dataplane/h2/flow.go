@@ -168,6 +168,7 @@ func (c *Conn) recvWindowUpdate(id uint32, p []byte) {
 		c.streamError(s, ErrCodeFlowControl, ErrStreamProtocol)
 	default:
 		s.sendWin += n
+		s.state |= stCredited
 		c.unblock(s)
 	}
 }

@@ -35,7 +35,7 @@ func (o *Out) Buffers(dst [][]byte) [][]byte {
 // grow appends a chunk with at least min bytes of room.
 func (o *Out) grow(min int) {
 	if o.head == nil {
-		c := o.pool.Get(min)
+		c := o.pool.Get(max(min, chunkSmall))
 		o.head, o.tail = c, c
 		return
 	}

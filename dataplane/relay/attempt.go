@@ -122,7 +122,11 @@ func (a *Attempt) Fail(why Failure) {
 	x.att = nil
 	x.triedHost(a)
 	x.core.freeAttempt(a)
-	if x.retryUnseen() || x.retryReset(call.RetryConnectFailure|call.RetryReset|call.RetryResetBeforeRequest) {
+	limit := maxFreeTries
+	if why == FailTimeout {
+		limit = 1
+	}
+	if x.retryUnseen(limit) || x.retryReset(call.RetryConnectFailure|call.RetryReset|call.RetryResetBeforeRequest) {
 		return
 	}
 	x.reply(rp)
@@ -261,6 +265,9 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 		}
 	case h2.SideConn:
 		a.rec.Flags |= call.UpstreamConnTerm
+		if errors.Is(e.Err, h2.ErrGoAway) {
+			rp = replyGoAway
+		}
 	case h2.SideLocal:
 		a.rec.Flags |= call.UpstreamProtocolErr
 		a.count(call.UpstreamRqTxReset)
@@ -283,7 +290,7 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 	x.core.freeAttempt(a)
 	if x.state == stateTrying {
 		x.holdUntil = 0
-		if (!e.MaybeSeen || Planted == PlantRetrySeen) && x.retryUnseen() || x.retryReset(on) {
+		if (!e.MaybeSeen || Planted == PlantRetrySeen) && x.retryUnseen(maxFreeTries) || x.retryReset(on) {
 			return
 		}
 	}

@@ -20,6 +20,7 @@ type body struct {
 	off         int       // of pos in cur
 
 	base, pos, end int64
+	memory         int64 // of its chunks, and callMemory if it has any
 	credited       int64
 
 	keep     bool         // bytes before pos stay
@@ -50,9 +51,11 @@ func (q *body) take(c *Core, p []byte, n int) {
 func (q *body) add(c *Core, p []byte) {
 	q.end += int64(len(p))
 	c.queued += int64(len(p))
+	more := q.first != nil
 	for len(p) > 0 {
 		if q.last == nil || q.last.Room() == 0 {
-			ch := c.Pool.Get(min(len(p), h2.MaxFrame))
+			ch := c.Pool.Get(chunkFor(len(p), more))
+			q.own(c, ch.Cap())
 			if q.last == nil {
 				q.first, q.cur, q.off = ch, ch, 0
 			} else {
@@ -63,6 +66,40 @@ func (q *body) add(c *Core, p []byte) {
 		n := q.last.Append(p)
 		p = p[n:]
 	}
+}
+
+// chunkFor returns how large a chunk for n bytes is to be: not much larger than
+// they are, so that what small messages hold is what they are; but a body
+// that goes on gets fewer and larger ones.
+func chunkFor(n int, more bool) int {
+	switch {
+	case more && n < smallChunk:
+		return smallChunk
+	case n > h2.MaxFrame/2:
+		return h2.MaxFrame
+	case n > smallChunk:
+		return smallChunk
+	}
+	return n
+}
+
+const smallChunk = 4 << 10
+
+// callMemory is about what a call holds that has payload waiting: its exchange,
+// its attempt, its header block.
+const callMemory = 2 << 10
+
+// own notes n bytes of chunks taken, or with a negative n given back.
+func (q *body) own(c *Core, n int) {
+	if q.memory == 0 {
+		n += callMemory
+	}
+	q.memory += int64(n)
+	if q.memory == callMemory {
+		n -= callMemory
+		q.memory = 0
+	}
+	c.memory += int64(n)
 }
 
 // next returns stored bytes from pos on, in one piece; nil if there are none.
@@ -121,6 +158,7 @@ func (q *body) drop(c *Core) {
 		if ch == q.cur {
 			q.cur, q.off = q.first, 0
 		}
+		q.own(c, -ch.Cap())
 		c.Pool.Put(ch)
 	}
 	if q.first == nil {
@@ -160,6 +198,7 @@ func (q *body) owed() int {
 func (q *body) free(c *Core) {
 	for ch := q.first; ch != nil; {
 		next := ch.Next
+		q.own(c, -ch.Cap())
 		c.Pool.Put(ch)
 		ch = next
 	}

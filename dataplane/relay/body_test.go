@@ -80,13 +80,40 @@ func TestBodyAgainstModel(t *testing.T) {
 			if c.queued != q.end-q.base {
 				t.Fatalf("seed %d: queued %d, want %d", seed, c.queued, q.end-q.base)
 			}
+			memory := int64(c.Pool.LiveBytes())
+			if memory > 0 {
+				memory += callMemory
+			}
+			if c.memory != memory {
+				t.Fatalf("seed %d: memory %d, want %d", seed, c.memory, memory)
+			}
 			if !kept && q.empty() && c.Pool.Live() != 0 {
 				t.Fatalf("seed %d: an empty body holds %d chunks", seed, c.Pool.Live())
 			}
 		}
 		q.free(c)
-		if n := c.Pool.Live(); n != 0 || c.queued != 0 {
-			t.Fatalf("seed %d: %d chunks, %d bytes left", seed, n, c.queued)
+		if n := c.Pool.Live(); n != 0 || c.queued != 0 || c.memory != 0 {
+			t.Fatalf("seed %d: %d chunks, %d bytes, %d of memory left", seed, n, c.queued, c.memory)
 		}
+	}
+}
+
+// What a body takes is not much more than it holds, in few chunks if it is
+// long.
+func TestChunkFor(t *testing.T) {
+	for _, tt := range []struct {
+		n    int // bytes in pieces of so many
+		size int
+		most int // bytes of chunks
+	}{{100, 100, 256}, {257, 257, 1 << 10}, {5000, 5000, 5 << 10}, {64 << 10, 16 << 10, 64 << 10}, {64 << 10, 100, 68 << 10}, {20_000, 20_000, 20 << 10}} {
+		c := &Core{Pool: h2.NewPool(0, true)}
+		var q body
+		for left := tt.n; left > 0; left -= tt.size {
+			q.add(c, make([]byte, min(left, tt.size)))
+		}
+		if got := c.Pool.LiveBytes(); got > tt.most {
+			t.Errorf("%d bytes in pieces of %d take %d, at most %d wanted", tt.n, tt.size, got, tt.most)
+		}
+		q.free(c)
 	}
 }

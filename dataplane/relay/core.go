@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"cmp"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/clock"
@@ -49,6 +51,7 @@ type Core struct {
 	chains   []*chain
 	live     int
 	queued   int64 // bytes in all bodies
+	memory   int64 // that they take
 	attLive  int
 
 	scratch     hpack.Block  // a local reply's headers or trailers
@@ -78,6 +81,9 @@ func (c *Core) Live() int { return c.live }
 
 // Queued is the number of bytes that wait for slow receivers.
 func (c *Core) Queued() int64 { return c.queued }
+
+// Memory is what those bytes and their calls take.
+func (c *Core) Memory() int64 { return c.memory }
 
 // Kept is how many of the queued bytes have left already and are kept for
 // another attempt. It looks at every exchange.
@@ -214,37 +220,45 @@ func (cs *Counters) grow(s call.Scope) []uint64 {
 // others of its connection.
 const victimAge = 1e9
 
-// Evict ends calls until at most target bytes wait for slow receivers, and
-// returns how many it ended. Clients' connections give way in the order of what
+// Evict frees memory until what waits takes at most target bytes, and returns
+// how many calls it ended. First go requests that have left and are kept for
+// another attempt. Then clients' connections give way in the order of what
 // they hold, so one that hoards pays before those that are only slow; there,
 // calls that do not move go first.
 func (c *Core) Evict(target int64) (n int) {
-	for c.queued > target {
-		d := c.hoarder()
-		if d == nil {
-			return n
+	for i := 0; i < len(c.slab) && c.memory > target; i++ {
+		if x := c.slab[i].x; x != nil && x.m != nil {
+			x.req.release(c)
 		}
+	}
+	if c.memory <= target {
+		return 0
+	}
+	for _, d := range c.hoarders() {
 		n += c.evict(d, target, victimAge)
 		n += c.evict(d, target, 0)
+		if c.memory <= target {
+			break
+		}
 	}
 	return n
 }
 
-// evict is Evict for the calls of d that have not moved for age.
+// evict ends calls of d that have not moved for age.
 func (c *Core) evict(d *Downstream, target, age int64) (n int) {
-	for i := 0; i < len(c.slab) && c.queued > target; i++ {
-		x := c.slab[i].x
-		if x != nil && x.d == d && x.state < stateReplying && x.holds() > 0 && int64(c.Now-x.active) >= age {
+	d.H.Each(func(s *h2.Stream) {
+		x := s.Owner.(*Exchange)
+		if c.memory > target && x.state < stateReplying && x.holds() > 0 && int64(c.Now-x.active) >= age {
 			x.Evict()
 			n++
 		}
-	}
+	})
 	return n
 }
 
-// hoarder returns the connection whose calls hold the most, nil if none hold
-// anything.
-func (c *Core) hoarder() (most *Downstream) {
+// hoarders returns the connections whose calls hold something, those with the
+// most first.
+func (c *Core) hoarders() (out []*Downstream) {
 	for i := range c.slab {
 		if x := c.slab[i].x; x != nil && x.d != nil {
 			x.d.holds = 0
@@ -255,18 +269,22 @@ func (c *Core) hoarder() (most *Downstream) {
 		if x == nil || x.d == nil || x.state >= stateReplying {
 			continue
 		}
-		if x.d.holds += x.holds(); x.d.holds > 0 && (most == nil || x.d.holds > most.holds) {
-			most = x.d
+		if n := x.holds(); n > 0 {
+			if x.d.holds == 0 {
+				out = append(out, x.d)
+			}
+			x.d.holds += n
 		}
 	}
-	return most
+	slices.SortStableFunc(out, func(a, b *Downstream) int { return cmp.Compare(b.holds, a.holds) })
+	return out
 }
 
-// holds is how many bytes of the call are queued.
+// holds is the memory of what waits of the call.
 func (x *Exchange) holds() int64 {
-	n := x.req.end - x.req.base + x.rsp.end - x.rsp.base
+	n := x.req.memory + x.rsp.memory
 	if f := x.flt; f != nil {
-		n += f.req.raw.end - f.req.raw.base + f.rsp.raw.end - f.rsp.raw.base
+		n += f.req.raw.memory + f.rsp.raw.memory
 	}
 	return n
 }

@@ -18,10 +18,15 @@ const holdLimit = 100 * time.Millisecond
 // that of max_interval is ten times the base.
 const backOffBase = 25 * time.Millisecond
 
+// maxFreeTries is how often a request is sent again that no upstream has seen:
+// as often as several backends may be restarting at once. Attempts that took
+// their time to fail, at connecting, get one.
+const maxFreeTries = 4
+
 // retryUnseen starts another attempt for a request that no upstream has seen,
-// once more for free (RFC 9113 §8.7). False: it may not, or cannot.
-func (x *Exchange) retryUnseen() bool {
-	if x.freeTries > 0 || x.seen || !x.rewind() {
+// for free (RFC 9113 §8.7). False: it may not, or cannot.
+func (x *Exchange) retryUnseen(limit int) bool {
+	if x.freeTries >= limit || x.seen || !x.rewind() {
 		return false
 	}
 	x.freeTries++

@@ -64,32 +64,40 @@ func TestReplayLimit(t *testing.T) {
 }
 
 // TestFreeRetry: without a policy, a request that no server has seen is sent
-// once more, if it is short enough to have been kept.
+// again, whatever its length, unless the server gave it more window; a few
+// times, and no more.
 func TestFreeRetry(t *testing.T) {
 	for _, tt := range []struct {
-		n    int
-		want bool
-	}{{0, true}, {4096, true}, {4097, false}} {
+		n     int
+		reads bool // the server gives window back
+		want  bool
+	}{{0, true, true}, {4096, false, true}, {65535, false, true}, {1 << 20, false, true}, {4096, true, true}, {200_000, true, false}} {
 		s := newScript(t, nil, nil)
+		first := s.call(&rpc{grpc: true})
+		p, _ := s.server(first, 0)
+		s.reply(first, 0, true, trailersOnly(first, "0")...)
+		p.deaf = !tt.reads
 		r := s.call(&rpc{grpc: true, reqLen: tt.n})
-		p, st := s.server(r, 0)
-		p.rst(st, http2.ErrCodeRefusedStream)
-		r.served[0].refused = true
-		s.settleNow()
-		if got := len(r.served) == 2; got != tt.want {
-			t.Fatalf("%d bytes: sent again %v, want %v", tt.n, got, tt.want)
-		}
-		want := "200 grpc 14"
-		if tt.want {
-			// The second refusal is final.
-			p, st := s.server(r, 1)
+		for again := range maxFree + 1 {
+			p, st := s.server(r, again)
 			p.rst(st, http2.ErrCodeRefusedStream)
+			r.served[again].refused = true
 			s.settleNow()
+			if !tt.want {
+				break
+			}
 		}
-		s.expect(r, want)
+		if got := len(r.served) > 1; got != tt.want {
+			t.Fatalf("%+v: sent again %v", tt, got)
+		}
+		s.expect(r, "200 grpc 14")
+		p.deaf = false
 		s.finish()
 	}
 }
+
+// maxFree is how often a request that no server has seen is sent again.
+const maxFree = 4
 
 // TestRetriesEnd: the policy's number of retries is kept, back-offs between.
 func TestRetriesEnd(t *testing.T) {
@@ -303,6 +311,59 @@ func TestEvict(t *testing.T) {
 	r2 := s.call(&rpc{grpc: true})
 	s.reply(r2, 0, true, trailersOnly(r2, "0")...)
 	s.expect(r2, "200 grpc 0")
+	s.client.deaf = false
+	s.finish()
+}
+
+// TestEvictKept: memory that requests take which have left, and are kept for
+// another attempt, is freed first; no call ends for it.
+func TestEvictKept(t *testing.T) {
+	s := newScript(t, &call.Route{Retry: &call.RetryPolicy{On: call.Retry5xx, Max: 1, BufferLimit: 200_000}}, nil)
+	var rs []*rpc
+	for range 4 {
+		rs = append(rs, s.call(&rpc{grpc: true, reqLen: 150_000}))
+	}
+	for _, r := range rs {
+		if _, st := s.server(r, 0); st.got != r.reqLen {
+			t.Fatalf("the server has %d bytes", st.got)
+		}
+		s.reply(r, 0, true, trailersOnly(r, "0")...)
+		s.expect(r, "200 grpc 0")
+	}
+	s.finish()
+}
+
+// TestEvictSmall: many small answers that a client does not read are counted
+// with what they take, not with their bytes.
+func TestEvictSmall(t *testing.T) {
+	s := newScript(t, nil, nil)
+	s.client.deaf = true
+	blocker := s.call(&rpc{grpc: true, respLen: 100_000}) // takes the connection's window
+	s.reply(blocker, 0, false, headersOf(blocker)...)
+	p, st := s.server(blocker, 0)
+	s.data(p, st, 70_000, false)
+	ended := 0
+	for range 90 {
+		r := s.call(&rpc{grpc: true, respLen: 1000})
+		s.reply(r, 0, false, headersOf(r)...)
+		p, st := s.server(r, 0)
+		s.data(p, st, 1000, false)
+		if r.done {
+			ended++
+		}
+		if m := s.wk.core.Memory(); m > s.wk.budget() {
+			t.Fatalf("%d bytes of memory, budget %d", m, s.wk.budget())
+		}
+	}
+	if n := s.wk.downH2.HeldOverflow; n == 0 {
+		t.Error("90 KB of payload in 90 calls took less than 256 KiB")
+	}
+	for _, r := range s.rpcs {
+		if !r.done {
+			s.client.rst(r.s, http2.ErrCodeCancel)
+			r.end("cancelled")
+		}
+	}
 	s.client.deaf = false
 	s.finish()
 }

@@ -242,7 +242,7 @@ func (w *world) checkStep() {
 	}
 	if w.steps%64 == 0 {
 		// Room of every connection, partial frames, and what is queued.
-		limit := 2*int(w.wk.core.Queued()) + 160<<10*(w.wk.nsocks+1) + 16<<10*(w.wk.core.Live()+1)
+		limit := int(w.wk.core.Memory()) + 160<<10*(w.wk.nsocks+1) + 16<<10*(w.wk.core.Live()+1)
 		if n := w.wk.pool.LiveBytes(); n > limit {
 			w.fatalf("%d bytes of chunks, formula %d", n, limit)
 		}
@@ -255,7 +255,7 @@ func (w *world) checkRest() {
 	if n := w.wk.g.grown.Load(); w.wk.nsocks == 0 && n != 0 {
 		w.fatalf("at rest: windows of connections that are gone have grown by %d", n)
 	}
-	if c.Live() != 0 || c.Attempts() != 0 || c.Queued() != 0 {
+	if c.Live() != 0 || c.Attempts() != 0 || c.Queued() != 0 || c.Memory() != 0 {
 		w.fatalf("at rest: %d exchanges, %d attempts, %d bytes queued", c.Live(), c.Attempts(), c.Queued())
 	}
 	for _, p := range w.wk.order {

@@ -112,7 +112,7 @@ func (w *Worker) end() {
 	w.drainInbox()
 	w.core.Wheel.Advance(w.now)
 	w.flush()
-	if w.core.Queued() > w.budget() {
+	if w.core.Memory() > w.budget() {
 		w.evict()
 		w.flush()
 	}
@@ -242,7 +242,7 @@ func (w *Worker) budget() int64 { return w.g.opt.MemoryBudget / int64(w.g.opt.N)
 // receivers use half of this worker's share.
 func (w *Worker) grow(n int64) bool {
 	g := w.g
-	if n > 0 && (w.core.Queued() > w.budget()/2 || g.grown.Load()+n > g.opt.MemoryBudget) {
+	if n > 0 && (w.core.Memory() > w.budget()/2 || g.grown.Load()+n > g.opt.MemoryBudget) {
 		return false
 	}
 	g.grown.Add(n)
