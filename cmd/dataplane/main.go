@@ -52,7 +52,9 @@ func run(o *options) error {
 		return printBootstrap(os.Stdout, bs)
 	}
 	if o.mode == "validate" {
-		if err := xdsconfig.Check(bs, o.sources.Options.AllowUnknownStaticFields); err != nil {
+		if err := xdsconfig.Check(bs, o.sources.Options.AllowUnknownStaticFields, func(w xdsconfig.Warning) {
+			fmt.Println("warning:", w)
+		}); err != nil {
 			return err
 		}
 		fmt.Println("configuration OK")

@@ -60,6 +60,7 @@ static_resources:
           stat_prefix: edge
           http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]
           route_config:
+            validate_clusters: false
             virtual_hosts:
 %s
   clusters:

@@ -15,7 +15,7 @@ func TestChangedClusterKeepsHosts(t *testing.T) {
 		w := newWorld(t)
 		defer w.close()
 		w.command([]string{"bootstrap"}, `
-node: {id: node}
+node: {id: node, cluster: edge}
 dynamic_resources:
   ads_config: {api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
   cds_config: {ads: {}, resource_api_version: V3}

@@ -37,7 +37,8 @@ type Options struct {
 	ReadFile func(name string) ([]byte, error)
 	// Lookup resolves the names of DNS clusters; nil: the system's resolver.
 	Lookup discovery.Lookup
-	// Runtime returns the value of a runtime key; see Env.Runtime.
+	// Runtime returns the value of a runtime key; see Env.Runtime. nil: that of
+	// the bootstrap's static layers.
 	Runtime func(key string) (numerator, denominator uint32, ok bool)
 	// Backoff is the wait before the control plane is asked again, where the
 	// bootstrap does not say.
@@ -61,9 +62,12 @@ func Attach(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o Opt
 		o.ReadFile = os.ReadFile
 	}
 	o.node = bs.GetNode()
+	if o.Runtime == nil {
+		o.Runtime = NewRuntime(bs.GetLayeredRuntime()).Fraction
+	}
 	m := newManager(ctx, server, bs, o)
 	var err error
-	m.sources, err = dynamicSources(bs)
+	m.sources, err = dynamicSources(bs, m.warnings.warn)
 	if err := errors.Join(err, m.connect(bs, o), m.addStatic(bs, o)); err != nil {
 		m.abandon()
 		return nil, err
@@ -96,7 +100,13 @@ func (m *Manager) addStatic(bs *bootstrapv3.Bootstrap, o Options) error {
 
 func compileStatic(bs *bootstrapv3.Bootstrap, env *Env) (clusters []*resource[*Cluster], listeners []*resource[*Listener], err error) {
 	var errs []error
+	clusterNames, listenerNames := map[string]bool{}, map[string]bool{}
 	for _, c := range bs.GetStaticResources().GetClusters() {
+		if clusterNames[c.GetName()] {
+			errs = append(errs, &Error{Kind: "Cluster", Name: c.GetName(), Reason: twoOfOneName})
+			continue
+		}
+		clusterNames[c.GetName()] = true
 		v, err := CompileCluster(c, env)
 		if err != nil {
 			errs = append(errs, err)
@@ -109,7 +119,15 @@ func compileStatic(bs *bootstrapv3.Bootstrap, env *Env) (clusters []*resource[*C
 			l = proto.CloneOf(l)
 			l.Name = fmt.Sprintf("static_resources.listeners[%d]", i)
 		}
+		if listenerNames[l.GetName()] {
+			errs = append(errs, &Error{Kind: "Listener", Name: l.GetName(), Reason: twoOfOneName})
+			continue
+		}
+		listenerNames[l.GetName()] = true
 		v, err := CompileListener(l, env)
+		if err == nil {
+			err = knownClusters(l, clusterNames)
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -118,6 +136,8 @@ func compileStatic(bs *bootstrapv3.Bootstrap, env *Env) (clusters []*resource[*C
 	}
 	return clusters, listeners, errors.Join(errs...)
 }
+
+const twoOfOneName = "there are two of this name"
 
 func staticResource[C any](name string, msg proto.Message, v C) *resource[C] {
 	x, _ := anypb.New(msg) // of a valid message
@@ -133,15 +153,16 @@ func (m *Manager) abandon() {
 	m.running.Wait()
 }
 
-// dynamicSources reads cds_config and lds_config.
-func dynamicSources(bs *bootstrapv3.Bootstrap) (sources, error) {
-	r := &report{kind: "Bootstrap", name: bs.GetNode().GetId(), env: &Env{}}
+// dynamicSources reads cds_config and lds_config, and warns of what else the
+// bootstrap has and this version does not do.
+func dynamicSources(bs *bootstrapv3.Bootstrap, warn func(Warning)) (sources, error) {
+	r := &report{kind: "Bootstrap", name: bs.GetNode().GetId(), env: &Env{Warn: warn}}
+	r.root().bootstrapFields(bs)
 	read := func(name string, c *corev3.ConfigSource) source {
 		if c == nil {
 			return source{}
 		}
 		here := r.root().field("dynamic_resources").field(name)
-		here.supported(c.ProtoReflect())
 		here.overADS(c)
 		if bs.GetDynamicResources().GetAdsConfig() == nil {
 			here.errorf("ads: there is no ads_config")
@@ -158,15 +179,15 @@ func dynamicSources(bs *bootstrapv3.Bootstrap) (sources, error) {
 // connect makes the client of the control plane, if there is one.
 func (m *Manager) connect(bs *bootstrapv3.Bootstrap, o Options) error {
 	src, err := bootstrap.ADS(bs)
+	if err == nil {
+		err = usable(bs, src)
+	}
 	if err != nil || src == nil {
 		return err
 	}
 	if o.newClient != nil {
 		m.client = o.newClient(m)
 		return nil
-	}
-	if err := usable(src); err != nil {
-		return err
 	}
 	if src.Delta {
 		m.log.Warn("incremental xDS is not supported by this version: state-of-the-world is used", "field", "dynamic_resources.ads_config.api_type")

@@ -10,6 +10,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -41,20 +42,69 @@ func TestUnknownFields(t *testing.T) {
 // TestCheck: what Attach would refuse, and nothing of what it takes.
 func TestCheck(t *testing.T) {
 	for name, test := range map[string]struct{ old, new, want string }{
-		"good":        {"", "", ""},
-		"cluster":     {"http2_protocol_options: {}", "lb_policy: MAGLEV", `Cluster "xds": lb_policy: MAGLEV: not supported by this version`},
-		"ads":         {"cluster_name: xds}}]", "cluster_name: other}}]", `cluster "other" is not among static_resources.clusters`},
-		"google_grpc": {"envoy_grpc: {cluster_name: xds}", "google_grpc: {target_uri: x, stat_prefix: s}", "google_grpc: not supported by this version"},
-		"path":        {"cds_config: {ads: {}}", "cds_config: {path: /x}", `Bootstrap "node": dynamic_resources.cds_config.path: not supported by this version`},
+		"good":            {"", "", ""},
+		"cluster":         {"http2_protocol_options: {}", "lb_policy: MAGLEV", `Cluster "xds": lb_policy: MAGLEV: not supported by this version`},
+		"ads":             {"cluster_name: xds}}]", "cluster_name: other}}]", `cluster "other" is not among static_resources.clusters`},
+		"google_grpc":     {"envoy_grpc: {cluster_name: xds}", "google_grpc: {target_uri: x, stat_prefix: s}", "google_grpc: not supported by this version"},
+		"no node.cluster": {"node: {id: node, cluster: edge}", "node: {id: node}", "node.id and node.cluster are required"},
+		"two clusters":    {"clusters:\n", "clusters:\n  - {name: xds, load_assignment: {cluster_name: xds}}\n", `Cluster "xds": there are two of this name`},
+		"two listeners":   {"static_resources:\n", "static_resources:\n  listeners: [" + inlineListener("", "xds") + ", " + inlineListener("", "xds") + "]\n", `Listener "l": there are two of this name`},
+		"ads over ads":    {"http2_protocol_options: {}", "http2_protocol_options: {}\n    type: EDS\n    eds_cluster_config: {eds_config: {ads: {}}}", `cluster "xds" is an EDS cluster`},
+		"known cluster":   {"static_resources:\n", "static_resources:\n  listeners: [" + inlineListener("", "xds") + "]\n", ""},
+		"unknown cluster": {
+			"static_resources:\n", "static_resources:\n  listeners: [" + inlineListener("", "zz") + "]\n",
+			`Listener "l": filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0].routes[0].route.cluster: unknown cluster "zz"`,
+		},
+		"clusters not validated": {"static_resources:\n", "static_resources:\n  listeners: [" + inlineListener("validate_clusters: false, ", "zz") + "]\n", ""},
+		"path":                   {"cds_config: {ads: {}}", "cds_config: {path: /x}", `Bootstrap "node": dynamic_resources.cds_config.path: not supported by this version`},
 	} {
 		bs, err := bootstrap.Parse([]byte(strings.Replace(testBootstrap, test.old, test.new, 1)), bootstrap.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch err := Check(bs, false); {
+		switch err := Check(bs, false, nil); {
 		case test.want == "" && err != nil, test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
 			t.Errorf("%s: got %v, want %q", name, err, test.want)
 		}
+	}
+}
+
+// inlineListener is a listener in flow YAML whose only route leads to cluster.
+func inlineListener(option, cluster string) string {
+	return `{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [{filters: [{name: hcm, typed_config: {
+    "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, stream_idle_timeout: 0s,
+    route_config: {` + option + `virtual_hosts: [{name: v, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: ` + cluster + `, timeout: 0s}}]}]},
+    http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}`
+}
+
+// TestCheckWarns: what of a bootstrap this version does not do is told by name.
+func TestCheckWarns(t *testing.T) {
+	bs, err := bootstrap.Parse([]byte(testBootstrap+`
+stats_sinks: [{name: x}]
+overload_manager: {}
+hds_config: {}
+cluster_manager: {load_stats_config: {api_type: GRPC}}
+layered_runtime: {layers: [{name: s, static_layer: {a: 1}}, {name: r, rtds_layer: {name: x}}, {name: a, admin_layer: {}}, {name: d, disk_layer: {symlink_root: /x}}]}
+`), bootstrap.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := Check(bs, false, func(w Warning) { got = append(got, w.Path+": "+w.Reason) }); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"cluster_manager.load_stats_config: ignored by this version",
+		"hds_config: ignored by this version",
+		"stats_sinks: ignored by this version",
+		"overload_manager: ignored by this version",
+		"layered_runtime.layers[1].rtds_layer: ignored by this version",
+		"layered_runtime.layers[2].admin_layer: ignored by this version",
+		"layered_runtime.layers[3].disk_layer: ignored by this version",
+	}
+	less := func(a, b string) bool { return a < b }
+	if diff := cmp.Diff(want, got, cmpopts.SortSlices(less)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 

@@ -259,7 +259,7 @@ func (m *Manager) removeCluster(cs *clusterState) {
 // addStaticCluster makes a cluster of the bootstrap.
 func (m *Manager) addStaticCluster(res *resource[*Cluster]) error {
 	if m.clusters[res.name] != nil {
-		return &Error{Kind: "Cluster", Name: res.name, Reason: "there are two of this name"}
+		return &Error{Kind: "Cluster", Name: res.name, Reason: twoOfOneName}
 	}
 	cs := &clusterState{name: res.name, static: true, handle: m.handles.get(res.name)}
 	m.clusters[res.name] = cs

@@ -23,7 +23,8 @@ func TestSecretComesBack(t *testing.T) {
 		}
 		secret := func(p *tlstest.Pair) string { return "- {name: cert, tls_certificate: " + certYAML(p) + "}" }
 		text := listItem(tlsListener(`{tls_certificate_sds_secret_configs: [{name: cert, sds_config: {ads: {}, initial_fetch_timeout: 0s}}]}`))
-		step(`dynamic_resources:
+		step(`node: {id: node, cluster: edge}
+dynamic_resources:
   ads_config: {api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
   lds_config: {ads: {}}
 static_resources:

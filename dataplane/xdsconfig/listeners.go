@@ -231,7 +231,7 @@ func (m *Manager) removeListener(ls *listenerState) {
 // addStaticListener binds a listener of the bootstrap.
 func (m *Manager) addStaticListener(res *resource[*Listener]) error {
 	if m.listeners[res.name] != nil {
-		return &Error{Kind: "Listener", Name: res.name, Reason: "there are two of this name"}
+		return &Error{Kind: "Listener", Name: res.name, Reason: twoOfOneName}
 	}
 	if err := m.server.Bind(res.value.Listener); err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 )
 
 const testBootstrap = `
-node: {id: node}
+node: {id: node, cluster: edge}
 dynamic_resources:
   ads_config: {api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
   cds_config: {ads: {}}

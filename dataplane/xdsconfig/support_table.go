@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -30,7 +31,7 @@ type judgement struct {
 
 // judgements is what this version does with each field of the messages it
 // compiles.
-var judgements = []judgement{
+var judgements = slices.Concat(bootstrapJudgements, []judgement{
 	{&listenerv3.Listener{}, fields{
 		honoured: "name address additional_addresses filter_chains default_filter_chain per_connection_buffer_limit_bytes drain_type listener_filters listener_filters_timeout continue_on_listener_filters_timeout enable_reuse_port reuse_port tcp_backlog_size bind_to_port traffic_direction",
 		inert:    "metadata max_connections_to_accept_per_socket_event connection_balance_config per_connection_buffer_high_watermark_timeout ignore_global_conn_limit bypass_overload_manager tcp_fast_open_queue_length stats_matcher stat_prefix",
@@ -62,8 +63,8 @@ var judgements = []judgement{
 		refused:  "upstream_http_filters",
 	}},
 	{&routev3.RouteConfiguration{}, fields{
-		honoured: "name virtual_hosts response_headers_to_add response_headers_to_remove request_headers_to_add request_headers_to_remove most_specific_header_mutations_wins max_direct_response_body_size_bytes ignore_port_in_host_matching ignore_path_parameters_in_path_matching typed_per_filter_config",
-		inert:    "metadata validate_clusters",
+		honoured: "name virtual_hosts validate_clusters response_headers_to_add response_headers_to_remove request_headers_to_add request_headers_to_remove most_specific_header_mutations_wins max_direct_response_body_size_bytes ignore_port_in_host_matching ignore_path_parameters_in_path_matching typed_per_filter_config",
+		inert:    "metadata",
 		ignored:  "request_mirror_policies",
 		refused:  "internal_only_headers vhds cluster_specifier_plugins vhost_header route_specifiers",
 	}},
@@ -215,7 +216,7 @@ var judgements = []judgement{
 		inert:    "observability_name health_check_config",
 		ignored:  "additional_addresses",
 	}},
-}
+})
 
 // fieldSupport is a field that is worth looking at when a message is walked:
 // it is ignored or refused, or has such fields below it.

@@ -130,7 +130,8 @@ func TestSecretsOverADS(t *testing.T) {
 				}
 			}
 		}
-		step(`dynamic_resources:
+		step(`node: {id: node, cluster: edge}
+dynamic_resources:
   ads_config: {api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
   cds_config: {ads: {}}
   lds_config: {ads: {}}
