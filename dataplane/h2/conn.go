@@ -23,6 +23,7 @@ type Conn struct {
 	depth int8        // events under way; 0: a send call comes from outside
 
 	prefaced     bool // the peer's preface came (client role: nothing to come)
+	greeted      bool // our own is in the output (server role)
 	gotSettings  bool // the peer's first SETTINGS came
 	dead         bool
 	closeDue     bool // EventClosed is to be delivered

@@ -48,8 +48,16 @@ func (c *Conn) feedPreface(b []byte) int {
 		return 0
 	}
 	c.prefaced = true
-	c.writeSettings()
+	c.greet()
 	return n
+}
+
+// greet sends a server's preface, its SETTINGS, once.
+func (c *Conn) greet() {
+	if !c.greeted {
+		c.greeted = true
+		c.writeSettings()
+	}
 }
 
 // badPreface ends a connection that does not speak HTTP/2. A client of HTTP/1

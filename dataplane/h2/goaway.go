@@ -33,10 +33,15 @@ func (c *Conn) Shutdown(phase int, code ErrCode) {
 		return
 	}
 	if c.role == Server && !c.prefaced {
-		// Nobody is there yet: SETTINGS must be our first frame.
-		c.endAll(code, ErrClosed)
-		c.die(nil)
-		return
+		if phase != ShutdownGraceful {
+			c.endAll(code, ErrClosed)
+			c.die(nil)
+			return
+		}
+		// The client may be about to speak, and send requests without waiting
+		// for us: it is to hear that it should go elsewhere, and be served until
+		// then. SETTINGS must be our first frame.
+		c.greet()
 	}
 	if phase == ShutdownGraceful && c.role == Server {
 		if c.goAwayOut != goAwayNone {
