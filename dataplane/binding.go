@@ -3,6 +3,7 @@
 package dataplane
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/listener"
 	"github.com/sluice-proxy/sluice/dataplane/transport"
@@ -27,7 +29,7 @@ type binding struct {
 	// state is what new connections get. nil before the first Serve.
 	state atomic.Pointer[state]
 
-	pending atomic.Int32 // connections in secure
+	pending pendings // connections in secure
 	stats   listenerStats
 }
 
@@ -219,13 +221,15 @@ func (b *binding) swap(l *listener.Listener) {
 func (b *binding) serve(nc net.Conn) {
 	st := b.state.Load()
 	if !st.simple {
-		if b.pending.Add(1) > maxPending {
-			b.pending.Add(-1)
+		ctx, drop := context.WithCancelCause(b.s.handshakeCtx)
+		p, ok := b.pending.add(time.Now(), drop, &b.stats)
+		if !ok {
+			drop(nil)
 			b.stats.refused(errTooManyCx)
 			_ = nc.Close()
 			return
 		}
-		b.s.securing.Go(func() { b.secure(st, nc) })
+		b.s.securing.Go(func() { b.secure(ctx, p, st, nc) })
 		return
 	}
 	info := connInfo(b.s.connID.Add(1), b.name, nc)

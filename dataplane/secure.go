@@ -21,15 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxPending bounds the connections of a listener that are accepted but
-	// not yet a worker's: each costs a goroutine and what its handshake holds.
-	maxPending = 1024
-	// pendingTime is how long such a connection may take, all in all.
-	pendingTime = 10 * time.Second
-	// handshakeGrace is how long Shutdown lets handshakes go on.
-	handshakeGrace = 500 * time.Millisecond
-)
+// handshakeGrace is how long Shutdown lets handshakes go on.
+const handshakeGrace = 500 * time.Millisecond
 
 // Reasons to refuse a connection before a worker has it.
 var (
@@ -37,7 +30,7 @@ var (
 	errNotTLS    = errors.New("the filter chain has TLS, the client's first bytes are not")
 	errPlainTLS  = errors.New("the client speaks TLS, the filter chain is plaintext")
 	errSilent    = errors.New("nothing came to tell TLS from plaintext by")
-	errTooManyCx = errors.New("too many connections that are not established yet")
+	errTooManyCx = errors.New("too many connections wait for their handshake")
 )
 
 // simple reports that the addresses decide about a connection's chain, and
@@ -55,22 +48,26 @@ func simple(l *listener.Listener) bool {
 }
 
 // secure is the way of a connection whose chain depends on its first bytes, or
-// has TLS: on a goroutine of its own, until a worker gets it.
-func (b *binding) secure(st *state, nc net.Conn) {
-	defer b.pending.Add(-1)
-	ctx, cancel := context.WithTimeout(b.s.handshakeCtx, pendingTime)
+// has TLS: on a goroutine of its own, until a worker gets it. p.drop ends ctx.
+func (b *binding) secure(ctx context.Context, p *pending, st *state, nc net.Conn) {
+	defer p.drop(nil)
+	defer p.leave()
+	ctx, cancel := context.WithTimeout(ctx, pendingTime)
 	defer cancel()
 	info := connInfo(b.s.connID.Add(1), b.name, nc)
-	if err := b.establish(ctx, st, info, nc); err != nil {
+	if err := b.establish(ctx, p, st, info, nc); err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errDropped) {
+			err = cause
+		}
 		b.stats.refused(err)
 		b.s.log.Debug("connection refused", "listener", b.name, "peer", info.Remote, "reason", err)
 		_ = nc.Close()
 	}
 }
 
-func (b *binding) establish(ctx context.Context, st *state, info *call.Conn, nc net.Conn) error {
+func (b *binding) establish(ctx context.Context, p *pending, st *state, info *call.Conn, nc net.Conn) error {
 	in := &listener.Info{Local: info.Local, Remote: info.Remote, Direct: info.Remote.Addr(), TransportProtocol: listener.TransportRaw}
-	hs := &handshake{b: b, st: st, in: in, nc: nc}
+	hs := &handshake{b: b, st: st, in: in, nc: nc, p: p}
 	if st.l.Inspect {
 		encrypted, err := b.sniff(ctx, st.l, nc)
 		if err != nil {
@@ -104,6 +101,7 @@ type handshake struct {
 	st *state
 	in *listener.Info
 	nc net.Conn
+	p  *pending
 	lc *listener.Chain // chosen
 }
 
@@ -132,7 +130,7 @@ func (h *handshake) of(lc *listener.Chain) (*tls.Config, error) {
 
 // run shakes hands and gives the connection to a worker.
 func (h *handshake) run(ctx context.Context, info *call.Conn, cfg *tls.Config) error {
-	tc, err := h.b.s.handshakes.Serve(ctx, h.nc, cfg)
+	tc, err := h.b.s.handshakes.Serve(ctx, h.nc, cfg, h.p)
 	if err != nil {
 		return err
 	}
@@ -214,6 +212,7 @@ func looksLikeTLS(b []byte) (encrypted, decided bool) {
 // has yet.
 type listenerStats struct {
 	overflow, timeout, noChain         atomic.Uint64
+	pressed, crowded                   atomic.Uint64 // see pendings
 	handshakes, reused, noCert, failed atomic.Uint64
 	badChain, badSAN, badHash          atomic.Uint64
 }
@@ -230,6 +229,7 @@ func (s *Server) listenerStats(add func(telemetry.Stat)) {
 		address := strings.ReplaceAll(st.l.Addresses[0].Address, ":", "_")
 		for name, v := range map[string]*atomic.Uint64{
 			"downstream_cx_overflow": &b.stats.overflow, "downstream_pre_cx_timeout": &b.stats.timeout,
+			"downstream_pre_cx_pressed": &b.stats.pressed, "downstream_pre_cx_crowded": &b.stats.crowded,
 			"no_filter_chain_match": &b.stats.noChain,
 			"ssl.handshake":         &b.stats.handshakes, "ssl.session_reused": &b.stats.reused,
 			"ssl.no_certificate": &b.stats.noCert, "ssl.connection_error": &b.stats.failed,
@@ -257,6 +257,7 @@ func (n *listenerStats) established(t *call.TLSInfo) {
 func (n *listenerStats) refused(err error) {
 	var bad *transport.VerifyError
 	switch {
+	case errors.Is(err, errDropped): // counted by pendings
 	case errors.Is(err, errTooManyCx):
 		n.overflow.Add(1)
 	case errors.Is(err, errNoChain):

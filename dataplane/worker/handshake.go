@@ -47,15 +47,25 @@ func (c *TLSConn) State() tls.ConnectionState { return c.layer.tc.ConnectionStat
 // Close closes a connection that no worker gets.
 func (c *TLSConn) Close() { _ = c.layer.Conn.Close() }
 
+// Steps hears how far a handshake is, on its goroutine.
+type Steps interface {
+	// Hello: the ClientHello is whole, from here on the handshake waits for its
+	// turn. An error ends it.
+	Hello() error
+	// Turn: from here on it waits for the client only.
+	Turn()
+}
+
 // Serve runs the server's part of a handshake on nc, and blocks until it is
 // over, ctx is done or the deadline of nc has passed. If it fails, nc is closed.
-func (h *Handshakes) Serve(ctx context.Context, nc net.Conn, cfg *tls.Config) (*TLSConn, error) {
+// steps may be nil.
+func (h *Handshakes) Serve(ctx context.Context, nc net.Conn, cfg *tls.Config, steps Steps) (*TLSConn, error) {
 	l := &tlsLayer{Conn: nc, gate: &h.gate}
 	// The turn is taken when the whole ClientHello is here: what comes next is
 	// what costs, and whoever sends less than that delays nobody.
 	l.tc = tls.Server(l, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		h.gate.give()
-		err := h.pace.wait(ctx)
+		err := h.turn(ctx, steps)
 		h.gate.take()
 		if err != nil || cfg.GetConfigForClient == nil {
 			return cfg, err
@@ -67,6 +77,21 @@ func (h *Handshakes) Serve(ctx context.Context, nc net.Conn, cfg *tls.Config) (*
 		return nil, err
 	}
 	return &TLSConn{l}, nil
+}
+
+// turn waits for the handshake's turn.
+func (h *Handshakes) turn(ctx context.Context, steps Steps) error {
+	if steps == nil {
+		return h.pace.wait(ctx)
+	}
+	if err := steps.Hello(); err != nil {
+		return err
+	}
+	if err := h.pace.wait(ctx); err != nil {
+		return err
+	}
+	steps.Turn()
+	return nil
 }
 
 // handshake runs the handshake of l.tc until ctx is done.

@@ -89,7 +89,7 @@ func newRig(t *testing.T, workers int, secure bool) *rig {
 				continue
 			}
 			r.acc.Go(func() {
-				if tc, err := r.hs.Serve(r.ctx, c, r.cert); err == nil {
+				if tc, err := r.hs.Serve(r.ctx, c, r.cert, nil); err == nil {
 					r.g.ServeTLS(r.chain, &call.Conn{ID: id}, tc)
 				}
 			})

@@ -29,7 +29,15 @@ func TestAttacks(t *testing.T) {
 }
 
 func allAttacks() []*attack {
-	return slices.Concat(downstreamAttacks(), headerAttacks(), stallAttacks(), heldAttacks(), upstreamAttacks())
+	return slices.Concat(downstreamAttacks(), headerAttacks(), stallAttacks(), tlsAttacks(), heldAttacks(), upstreamAttacks())
+}
+
+// under is the address of the listener that a attacks.
+func (p *proxy) under(a *attack) string {
+	if a.tls {
+		return p.tls
+	}
+	return p.addr
 }
 
 func try(t *testing.T, a *attack, tb *table) {
@@ -40,7 +48,7 @@ func try(t *testing.T, a *attack, tb *table) {
 		target = loopback(bad)
 	}
 	p := startProxy(t, startGood(t), bad)
-	r := measure(t, p, a, p.addr)
+	r := measure(t, p, a, p.under(a))
 	report(t, "proxy", &r)
 	if len(r.failures) > 0 {
 		t.Errorf("%d of %d calls beside the attack failed, the first: %s", len(r.failures), r.calls, r.failures[0])
@@ -88,7 +96,7 @@ func checkLatency(t *testing.T, p *proxy, a *attack, target string, p99 time.Dur
 			break
 		}
 		l.tries++
-		r := measure(t, p, a, p.addr)
+		r := measure(t, p, a, p.under(a))
 		report(t, "proxy", &r)
 		l.proxy, l.dummy = r.p99, 0
 	}

@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,17 +16,19 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/sluice-proxy/sluice/internal/tlstest"
 	"github.com/sluice-proxy/sluice/test/echo"
 	"github.com/sluice-proxy/sluice/test/proc"
 )
 
 // proxy is the binary under attack. One listener has two routes: /bad/ to the
-// cluster bad, everything else to good. Circuit breakers are open wide, so that
-// it is the core's limits that hold.
+// cluster bad, everything else to good; another one has the same and TLS.
+// Circuit breakers are open wide, so that it is the core's limits that hold.
 type proxy struct {
 	*proc.Process
-	addr, admin string
-	http        http.Client
+	addr, tls, admin string
+	roots            *x509.CertPool // of tls
+	http             http.Client
 }
 
 const bootstrapYAML = `
@@ -35,7 +38,7 @@ static_resources:
   - name: in
     address: {socket_address: {address: 127.0.0.1, port_value: %d}}
     filter_chains:
-    - filters:
+    - filters: &filters
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
@@ -53,6 +56,15 @@ static_resources:
               routes:
               - {match: {prefix: /bad/}, route: {cluster: bad}}
               - {match: {prefix: /}, route: {cluster: good, timeout: 0s}}
+  - name: tls
+    address: {socket_address: {address: 127.0.0.1, port_value: %d}}
+    filter_chains:
+    - filters: *filters
+      transport_socket:
+        name: tls
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          common_tls_context: {alpn_protocols: [h2], tls_certificates: [{certificate_chain: {filename: %s}, private_key: {filename: %s}}]}
   clusters:
   - &cluster
     name: good
@@ -80,9 +92,17 @@ const headerTimeout = 500 * time.Millisecond
 // test ends, and waits until it serves.
 func startProxy(t *testing.T, good, bad int) *proxy {
 	t.Helper()
-	port, admin := freePort(t), freePort(t)
-	file := filepath.Join(t.TempDir(), "bootstrap.yaml")
-	text := fmt.Sprintf(bootstrapYAML, admin, port, headerTimeout.Seconds(), good, bad)
+	port, secure, admin := freePort(t), freePort(t), freePort(t)
+	dir := t.TempDir()
+	file, chain, key := filepath.Join(dir, "bootstrap.yaml"), filepath.Join(dir, "chain.pem"), filepath.Join(dir, "key.pem")
+	ca := tlstest.CA(t, "ca")
+	leaf := ca.Leaf(t, "victim", tlstest.DNS(victim))
+	for name, b := range map[string][]byte{chain: leaf.Chain, key: leaf.PEM} {
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := fmt.Sprintf(bootstrapYAML, admin, port, headerTimeout.Seconds(), secure, chain, key, good, bad)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +110,9 @@ func startProxy(t *testing.T, good, bad int) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{Process: ps, addr: loopback(port), admin: loopback(admin), http: http.Client{Timeout: 5 * time.Second}}
+	p := &proxy{Process: ps, addr: loopback(port), tls: loopback(secure), admin: loopback(admin),
+		roots: x509.NewCertPool(), http: http.Client{Timeout: 5 * time.Second}}
+	p.roots.AddCert(ca.Cert)
 	t.Cleanup(func() {
 		p.http.CloseIdleConnections()
 		p.Kill()
@@ -124,7 +146,11 @@ func (p *proxy) get(path string) (string, error) {
 	return string(b), err
 }
 
-// stats returns all stats.
+// victim is whom the certificate names.
+const victim = "victim.org"
+
+// stats returns all stats. Those of the listener with TLS are called
+// listener.tls.*.
 func (p *proxy) stats(t *testing.T) map[string]float64 {
 	t.Helper()
 	body, err := p.get("/stats?format=json")
@@ -142,7 +168,11 @@ func (p *proxy) stats(t *testing.T) map[string]float64 {
 	}
 	out := make(map[string]float64, len(in.Stats))
 	for _, s := range in.Stats {
-		out[s.Name] = s.Value
+		name := s.Name
+		if rest, ok := strings.CutPrefix(name, "listener."+strings.ReplaceAll(p.tls, ":", "_")); ok {
+			name = "listener.tls" + rest
+		}
+		out[name] = s.Value
 	}
 	return out
 }

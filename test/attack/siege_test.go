@@ -22,6 +22,9 @@ type attack struct {
 	reaction string
 	// atLeast is how long it takes to reach its extent.
 	atLeast time.Duration
+	// tls says that it is the listener with TLS that is attacked. The
+	// well-behaved clients are there then, and new ones come all the time.
+	tls bool
 	// run attacks s.addr from several goroutines until s.done.
 	run func(s *siege)
 	// backend, for attacks from upstream, takes the connections to the cluster
@@ -172,7 +175,7 @@ const (
 // measure runs a against addr, which is the proxy's or the dummy's.
 func measure(t *testing.T, p *proxy, a *attack, addr string) result {
 	t.Helper()
-	st := connectSteady(t, p.addr)
+	st := connectSteady(t, p, a.tls)
 	st.start()
 	time.Sleep(200 * time.Millisecond) // until pools have their usual size
 	st.end()

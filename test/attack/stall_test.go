@@ -17,11 +17,18 @@ const (
 // then every batchEvery one batch of its drip, until the end.
 func hold(conns int, every time.Duration, o peerOptions, begin, drip func(p *peer, b []byte) []byte) func(s *siege) {
 	return func(s *siege) {
-		for range conns {
+		start := time.Now()
+		for i := range conns {
 			s.wg.Add(1)
 			go s.hold(o, begin, drip)
-			if !s.pause(every) {
+			// By the clock: a pause is longer than it should be.
+			if d := time.Until(start.Add(time.Duration(i+1) * every)); d > 0 && !s.pause(d) {
 				return
+			}
+			select {
+			case <-s.done:
+				return
+			default:
 			}
 		}
 	}

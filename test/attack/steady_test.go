@@ -2,6 +2,7 @@ package attack
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/sluice-proxy/sluice/test/echo"
@@ -21,9 +23,13 @@ const (
 	steadyLimit = 5 * time.Second       // for one call
 )
 
+// freshEvery is how often a new client comes to the listener with TLS.
+const freshEvery = 100 * time.Millisecond
+
 // steady makes unary calls at a fixed rate, each in its own time.
 type steady struct {
 	ccs  []*grpc.ClientConn
+	dial func() (*grpc.ClientConn, error) // of a new client that comes now and then, or nil
 	stop chan struct{}
 	wg   sync.WaitGroup
 
@@ -33,11 +39,21 @@ type steady struct {
 }
 
 // connectSteady connects the clients and makes one call on each.
-func connectSteady(t *testing.T, addr string) *steady {
+func connectSteady(t *testing.T, p *proxy, secure bool) *steady {
 	t.Helper()
 	s := &steady{}
+	addr, creds := p.addr, insecure.NewCredentials()
+	if secure {
+		addr, creds = p.tls, credentials.NewTLS(&tls.Config{RootCAs: p.roots, ServerName: victim})
+	}
+	dial := func() (*grpc.ClientConn, error) {
+		return grpc.NewClient(addr, grpc.WithTransportCredentials(creds), grpc.WithDisableRetry())
+	}
+	if secure {
+		s.dial = dial
+	}
 	for range steadyConns {
-		cc, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+		cc, err := dial()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,13 +75,30 @@ func (s *steady) start() {
 	s.stop = make(chan struct{})
 	for _, cc := range s.ccs {
 		s.wg.Add(1)
-		go s.run(echo.NewEchoClient(cc))
+		go s.run(steadyEvery, func() { s.call(echo.NewEchoClient(cc)) })
+	}
+	if s.dial != nil {
+		s.wg.Add(1)
+		go s.run(freshEvery, s.fresh)
 	}
 }
 
-func (s *steady) run(cl echo.EchoClient) {
+// fresh makes a call on a connection of its own.
+func (s *steady) fresh() {
+	cc, err := s.dial()
+	if err != nil {
+		s.wg.Done()
+		s.note(0, err)
+		return
+	}
+	defer func() { _ = cc.Close() }()
+	s.call(echo.NewEchoClient(cc))
+}
+
+// run runs call every so often, each on a goroutine of its own.
+func (s *steady) run(every time.Duration, call func()) {
 	defer s.wg.Done()
-	tick := time.NewTicker(steadyEvery)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -73,7 +106,7 @@ func (s *steady) run(cl echo.EchoClient) {
 			return
 		case <-tick.C:
 			s.wg.Add(1)
-			go s.call(cl)
+			go call()
 		}
 	}
 }
@@ -84,7 +117,10 @@ func (s *steady) call(cl echo.EchoClient) {
 	defer cancel()
 	begin := time.Now()
 	_, err := cl.Say(ctx, &echo.SayRequest{Text: "hello"})
-	d := time.Since(begin)
+	s.note(time.Since(begin), err)
+}
+
+func (s *steady) note(d time.Duration, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.times = append(s.times, d)

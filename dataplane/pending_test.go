@@ -1,0 +1,182 @@
+//go:build unix
+
+package dataplane
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/listener"
+	"github.com/sluice-proxy/sluice/dataplane/transport"
+	"github.com/sluice-proxy/sluice/internal/tlstest"
+)
+
+// queue fills pendings as a test says.
+type queue struct {
+	t     *testing.T
+	ps    pendings
+	stats listenerStats
+	all   []*pending
+	ended []bool
+}
+
+func (q *queue) add(now time.Time, n int, s step) {
+	q.t.Helper()
+	for range n {
+		i := len(q.all)
+		q.ended = append(q.ended, false)
+		p, ok := q.ps.add(now, func(error) { q.ended[i] = true }, &q.stats)
+		if !ok {
+			q.t.Fatalf("connection %d is refused", i)
+		}
+		if s == stepTurn || s == stepAnswer {
+			if err := p.Hello(); err != nil {
+				q.t.Fatal(err)
+			}
+		}
+		if s == stepAnswer {
+			p.Turn()
+		}
+		q.all = append(q.all, p)
+	}
+}
+
+// want checks which connections have ended: those in the ranges of from, to.
+func (q *queue) want(ranges ...int) {
+	q.t.Helper()
+	want := make([]bool, len(q.ended))
+	for i := 0; i < len(ranges); i += 2 {
+		for k := ranges[i]; k < ranges[i+1]; k++ {
+			want[k] = true
+		}
+	}
+	left := 0
+	for i := range want {
+		if q.ended[i] != want[i] {
+			q.t.Fatalf("connection %d has ended: %v, want %v", i, q.ended[i], want[i])
+		}
+		if !q.ended[i] {
+			left++
+		}
+	}
+	if q.ps.n != left {
+		q.t.Fatalf("%d are pending, want %d", q.ps.n, left)
+	}
+}
+
+// TestPendings: who leaves for a newcomer.
+func TestPendings(t *testing.T) {
+	t0 := time.Now()
+	t.Run("the oldest", func(t *testing.T) {
+		q := queue{t: t}
+		q.add(t0, maxPending, stepHello)
+		q.want()
+		q.add(t0, 3, stepHello)
+		q.want(0, 3)
+		if n := q.stats.crowded.Load(); n != 3 {
+			t.Errorf("downstream_pre_cx_crowded is %d", n)
+		}
+		for _, p := range q.all {
+			p.leave()
+			p.leave()
+		}
+		if q.ps.n != 0 {
+			t.Errorf("%d are left", q.ps.n)
+		}
+	})
+	t.Run("of the greater kind", func(t *testing.T) {
+		const answers = maxPending * 3 / 4
+		q := queue{t: t}
+		q.add(t0, maxPending-answers, stepHello)
+		q.add(t0, answers, stepAnswer)
+		q.add(t0, 1, stepHello)
+		q.want(maxPending-answers, maxPending-answers+1)
+	})
+	t.Run("nobody whose turn comes", func(t *testing.T) {
+		q := queue{t: t}
+		q.add(t0, maxPending/2, stepTurn)
+		p, _ := q.ps.add(t0, func(error) {}, &q.stats)
+		if err := p.Hello(); !errors.Is(err, errTooManyCx) {
+			t.Errorf("one more waits for its turn: %v", err)
+		}
+		p.leave()
+		q.add(t0, maxPending, stepHello)
+		q.want(maxPending/2, maxPending)
+	})
+	t.Run("those who take long, in a half full house", func(t *testing.T) {
+		q := queue{t: t}
+		q.add(t0, maxPending/2-1, stepHello)
+		late := t0.Add(pressedTime)
+		q.add(late, 1, stepHello) // it was less than half full
+		q.want()
+		q.add(late, 1, stepHello)
+		q.want(0, maxPending/2-1)
+		if n := q.stats.pressed.Load(); n != maxPending/2-1 {
+			t.Errorf("downstream_pre_cx_pressed is %d", n)
+		}
+	})
+}
+
+// TestSilentClientsMakeRoom fills a listener with clients that stop at one step
+// of the handshake, and more of them: another client's handshake is not refused;
+// those that say no ClientHello go, the first ones first.
+func TestSilentClientsMakeRoom(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	for name, stop := range map[string]func(nc net.Conn){
+		"says nothing":       func(net.Conn) {},
+		"half a ClientHello": func(nc net.Conn) { _, _ = nc.Write([]byte{22, 3, 1, 2, 0, 1, 0, 1}) },
+		"does not answer":    func(nc net.Conn) { helloOnly(nc) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			ctx := serverTLS(t, transport.ServerOptions{Certificates: []*transport.Secret[transport.Certificate]{secret(t, ca.Leaf(t, "a", tlstest.DNS("a.org")))}, ALPN: []string{"h2"}})
+			mustServe(t, s, secured(t, &listener.Chain{Key: 1, Match: listener.Match{TransportProtocol: listener.TransportTLS}, Manager: &call.Manager{Director: answer{"x"}}, TLS: ctx}))
+			var first net.Conn
+			for range maxPending + 50 {
+				nc, err := net.Dial("tcp", s.Listeners()[0].Addresses[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = nc.Close() }()
+				stop(nc)
+				if first == nil {
+					first = nc
+				}
+			}
+			if got := said(t, tlsClient(t, s, "a.org", ca, nil)); got != "x TLS" {
+				t.Errorf("a new client %s", got)
+			}
+			if name == "does not answer" {
+				return // where the pace leaves them depends on the machine
+			}
+			_ = first.SetReadDeadline(time.Now().Add(pendingTime / 2))
+			if _, err := io.Copy(io.Discard, first); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the first silent client is still there")
+			}
+			b := s.bindings["a"]
+			if n := b.stats.crowded.Load() + b.stats.pressed.Load() + b.stats.overflow.Load(); n < 50 {
+				t.Errorf("%d were counted", n)
+			}
+		})
+	}
+}
+
+// helloOnly says a ClientHello and nothing more.
+func helloOnly(nc net.Conn) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_ = tls.Client(&stopAfterWrite{nc}, &tls.Config{ServerName: "a.org"}).HandshakeContext(ctx)
+}
+
+// stopAfterWrite writes and reads nothing.
+type stopAfterWrite struct{ net.Conn }
+
+func (stopAfterWrite) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+func (stopAfterWrite) Close() error             { return nil }
