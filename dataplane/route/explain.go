@@ -67,7 +67,7 @@ func (v *vhost) all(r *request) []uint32 {
 		orders = append(orders, list...)
 	}
 	slices.Sort(orders)
-	return orders
+	return slices.Compact(orders) // a regex may be found by several of its texts
 }
 
 // why puts a verdict into words.

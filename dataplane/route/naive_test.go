@@ -117,9 +117,15 @@ func naivePath(p PathMatch, c *call.Call, path string) bool {
 	return c.Path != "" && strings.HasPrefix(path, value)
 }
 
+var naiveRegexes = make(map[string]*regexp.Regexp)
+
 func naiveRegex(r *Regex, s string) bool {
-	re := regexp.MustCompile("^(?:" + r.String() + ")$")
-	re.Longest()
+	re := naiveRegexes[r.String()]
+	if re == nil {
+		re = regexp.MustCompile("^(?:" + r.String() + ")$")
+		re.Longest()
+		naiveRegexes[r.String()] = re
+	}
 	loc := re.FindStringIndex(s)
 	return loc != nil && loc[0] == 0 && loc[1] == len(s)
 }

@@ -73,6 +73,35 @@ func FuzzDirect(f *testing.F) {
 	})
 }
 
+// TestManyInnerLiterals sends a path that has more texts of regexes than the
+// cursor remembers, and then each many times.
+func TestManyInnerLiterals(t *testing.T) {
+	table := &naiveTable{vhosts: []naiveVHost{{domains: []string{"*"}}}}
+	for i := range 60 {
+		table.vhosts[0].routes = append(table.vhosts[0].routes,
+			Match{Path: PathMatch{Kind: PathRegex, Regex: compileAll(fmt.Sprintf("(?:.*x%02d)+/%d", i, i%7))[0]}})
+	}
+	tbl, err := table.compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, last := range []string{"x03/3", "x59/3", "x17/3", "x17/4"} {
+		for _, texts := range []int{1, 3, 15, 16, 17, 60} {
+			path := "/"
+			for i := range 200 {
+				path += fmt.Sprintf("x%02d", i%texts)
+			}
+			c := post(path + last)
+			if d := diff(tbl, table, c); d != "" {
+				t.Errorf("%d texts, %s: %s", texts, last, d)
+			}
+			if n := testing.AllocsPerRun(10, func() { _, _ = tbl.Direct(c) }); n != 0 {
+				t.Errorf("%d texts, %s: %v allocations", texts, last, n)
+			}
+		}
+	}
+}
+
 // diff compares the two routers; empty if they agree.
 func diff(tbl *Table, table *naiveTable, c *call.Call) string {
 	vhost, route := table.direct(c)

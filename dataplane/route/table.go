@@ -79,15 +79,7 @@ func (v *vhost) first(r *request) uint32 {
 	best := uint32(noOrder)
 	cu := v.index.candidates(r)
 	for list := cu.next(best); list != nil; list = cu.next(best) {
-		for _, order := range list {
-			if order >= best {
-				break
-			}
-			if v.routes[order].try(r).step == matched {
-				best = order
-				break
-			}
-		}
+		best = v.scan(list, v.index.split(list), r, best)
 	}
 	return best
 }
