@@ -365,3 +365,78 @@ func TestShutdown(t *testing.T) {
 		})
 	}
 }
+
+// Shutdown tells every connection first and goes on accepting: who comes
+// meanwhile is served, and told to leave before the end.
+func TestShutdownAccepts(t *testing.T) {
+	entered := make(chan struct{}, 10)
+	h, _ := backend(t, &echo.Server{OnCall: func(context.Context, string) { entered <- struct{}{} }})
+	s, err := New(Options{ShutdownAccept: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustServe(t, s, version(t, 1, h))
+	address := s.Listeners()[0].Addresses[0]
+	early, late := client(t, s), client(t, s)
+	slow := make(chan error, 1)
+	go func() {
+		_, err := early.Say(testContext(t), &echo.SayRequest{DelayMs: 1000})
+		slow <- err
+	}()
+	<-entered
+	silent, err := net.Dial("tcp", address) // has not spoken when it begins
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	eventually(t, "both connections have a worker", func() bool { return s.group.Connections() == 2 })
+	down := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+	defer cancel()
+	go func() { down <- s.Shutdown(ctx) }()
+
+	// SETTINGS, WINDOW_UPDATE, GOAWAY(2^31-1).
+	_ = silent.SetDeadline(time.Now().Add(patience))
+	goAway := []byte{0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff}
+	for got, b := []byte(nil), make([]byte, 1000); !bytes.Contains(got, goAway); {
+		n, err := silent.Read(b)
+		if err != nil {
+			t.Fatalf("no GOAWAY: %v", err)
+		}
+		got = append(got, b[:n]...)
+	}
+	if _, err := late.Say(testContext(t), &echo.SayRequest{}); err != nil {
+		t.Errorf("a client that came during the shutdown: %v", err)
+	}
+	if err := <-slow; err != nil {
+		t.Errorf("the call in progress: %v", err)
+	}
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+	if canConnect(address) {
+		t.Error("the address accepts after the shutdown")
+	}
+}
+
+// An address accepts for its time although nobody is there.
+func TestShutdownAcceptsAlone(t *testing.T) {
+	h, _ := backend(t, &echo.Server{})
+	s, err := New(Options{ShutdownAccept: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustServe(t, s, version(t, 1, h))
+	c := client(t, s)
+	down := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	go func() { down <- s.Shutdown(ctx) }()
+	<-s.done
+	if _, err := c.Say(testContext(t), &echo.SayRequest{}); err != nil {
+		t.Errorf("a client that came during the shutdown: %v", err)
+	}
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+}

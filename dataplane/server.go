@@ -33,6 +33,9 @@ type Options struct {
 	Registry *telemetry.Registry
 	// DrainTime bounds every drain; 0: DefaultDrainTime.
 	DrainTime time.Duration
+	// ShutdownAccept is how long addresses accept after Shutdown began, at
+	// least; they do while connections are left, for 10 s if this is not longer.
+	ShutdownAccept time.Duration
 	// MemoryBudget bounds the bytes that the whole proxy holds for slow
 	// receivers; 0: the worker's default.
 	MemoryBudget int64
@@ -43,12 +46,13 @@ type Options struct {
 type Server struct {
 	// Set at creation.
 
-	log   *slog.Logger
-	drain time.Duration
-	group *worker.Group
-	reg   *telemetry.Registry
-	stats stats
-	done  chan struct{} // closed by Shutdown
+	log    *slog.Logger
+	drain  time.Duration
+	accept time.Duration // ShutdownAccept
+	group  *worker.Group
+	reg    *telemetry.Registry
+	stats  stats
+	done   chan struct{} // closed by Shutdown
 
 	accepting sync.WaitGroup // the accept goroutines
 	securing  sync.WaitGroup // those of connections that no worker has yet
@@ -88,9 +92,10 @@ func New(o Options) (*Server, error) {
 		o.Registry = telemetry.NewRegistry()
 	}
 	s := &Server{
-		log:   o.Logger,
-		drain: cmp.Or(o.DrainTime, DefaultDrainTime),
-		reg:   o.Registry,
+		log:    o.Logger,
+		drain:  cmp.Or(o.DrainTime, DefaultDrainTime),
+		accept: o.ShutdownAccept,
+		reg:    o.Registry,
 		group: worker.NewGroup(worker.Options{
 			N:            o.Concurrency,
 			Logger:       o.Logger,
@@ -215,9 +220,11 @@ func (s *Server) Listeners() []ListenerStatus {
 	return out
 }
 
-// Shutdown stops accepting, drains all connections and returns when they are
-// gone. When ctx is done or DrainTime is over, what is left is closed. The
-// error is nil if every call ended by itself.
+// Shutdown ends the proxy without losing a call. All connections get GOAWAY at
+// once. Addresses go on accepting, and what comes is served and told to leave
+// before the end, until no connection is left, 10 s (or ShutdownAccept, if that
+// is longer) or four fifths of the time are over; then they close. When ctx is done or DrainTime is over, calls that are
+// left get UNAVAILABLE. The error is nil if every call ended by itself.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closed {
@@ -229,6 +236,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, t := range s.drainEnds {
 		t.Stop()
 	}
+	s.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, s.drain)
+	defer cancel()
+	s.leave(ctx)
+
+	s.mu.Lock()
 	for _, b := range s.bindings {
 		for _, k := range b.sockets {
 			k.releaseLocked()
@@ -243,10 +257,34 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.securing.Wait()
 	grace.Stop()
 	s.endHandshakes()
-	ctx, cancel := context.WithTimeout(ctx, s.drain)
-	defer cancel()
 	return s.group.Shutdown(ctx)
 }
+
+// leave makes connections drain while addresses still accept.
+func (s *Server) leave(ctx context.Context) {
+	end, _ := ctx.Deadline()
+	begin := time.Now()
+	accept := min(end.Sub(begin)*4/5, max(s.accept, maxAccept))
+	s.group.Leave(accept)
+	t := time.NewTicker(leavePoll)
+	defer t.Stop()
+	for {
+		over := time.Since(begin)
+		if over >= accept || over >= s.accept && s.group.Connections() == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+const (
+	maxAccept = 10 * time.Second      // how long leave accepts, unless more is asked for
+	leavePoll = 10 * time.Millisecond // how often it looks whether connections are left
+)
 
 // pause waits for d or Shutdown.
 func (s *Server) pause(d time.Duration) {

@@ -21,6 +21,7 @@ type Manager struct {
 
 	IdleTimeout           time.Duration // common_http_protocol_options.idle_timeout; 1 h, negative: never
 	MaxConnectionDuration time.Duration // 0: unlimited
+	MaxConnectionJitter   float64       // max_connection_duration_jitter: up to so many percent longer; 0: up to 10 % shorter
 	MaxRequestsPerConn    uint32        // max_requests_per_connection; 0: unlimited
 	StreamIdleTimeout     time.Duration // stream_idle_timeout; 0: none (Compile puts Envoy's default of 5 min)
 	RequestTimeout        time.Duration // request_timeout: until the request has ended; 0: none

@@ -35,6 +35,7 @@ const (
 	DownstreamRqTimeout
 	DownstreamRqIdleTimeout
 	DownstreamRqMaxDuration
+	DownstreamRqDrainDeadline
 	NoRouteTotal
 	NoClusterTotal
 	RqDirectResponse

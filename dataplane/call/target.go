@@ -20,6 +20,7 @@ type UpstreamOptions struct {
 	ConnectTimeout time.Duration // Cluster.connect_timeout; 5 s
 	IdleTimeout    time.Duration // HttpProtocolOptions.idle_timeout; 1 h, negative: never
 	MaxAge         time.Duration // max_connection_duration; 0: unlimited
+	MaxAgeJitter   float64       // percent, as Manager.MaxConnectionJitter
 	MaxRequests    uint32        // max_requests_per_connection; 0: unlimited
 
 	MaxConnections uint32 // per worker and host; default 4

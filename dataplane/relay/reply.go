@@ -255,7 +255,13 @@ func encodeMessage(s string) string {
 // DrainDeadline answers the calls that are left on the connection, because its
 // drain deadline came. The cost does not depend on other connections.
 func (d *Downstream) DrainDeadline() {
-	d.H.Each(func(s *h2.Stream) { s.Owner.(*Exchange).reply(replyDrain) })
+	d.H.Each(func(s *h2.Stream) {
+		x := s.Owner.(*Exchange)
+		if x.m != nil && x.state < stateReplying {
+			d.Core.Counters.Inc(x.m.Scope, call.DownstreamRqDrainDeadline)
+		}
+		x.reply(replyDrain)
+	})
 }
 
 // Evict ends the call because the bytes it holds are needed (core-design §6).

@@ -31,6 +31,7 @@ var httpNames = [call.DownstreamCounters]string{
 	call.DownstreamRqTimeout:       "downstream_rq_timeout",
 	call.DownstreamRqIdleTimeout:   "downstream_rq_idle_timeout",
 	call.DownstreamRqMaxDuration:   "downstream_rq_max_duration_reached",
+	call.DownstreamRqDrainDeadline: "downstream_rq_drain_deadline",
 	call.NoRouteTotal:              "no_route",
 	call.NoClusterTotal:            "no_cluster",
 	call.RqDirectResponse:          "rq_direct_response",

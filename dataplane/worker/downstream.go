@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/clock"
 	"github.com/sluice-proxy/sluice/dataplane/h2"
 	"github.com/sluice-proxy/sluice/dataplane/relay"
 )
@@ -39,8 +40,8 @@ func (w *Worker) newDown(ch *Chain, info *call.Conn, impl any) *Sock {
 	k.scope, k.rx, k.tx = ch.conn.Scope, call.DownstreamCxRxBytes, call.DownstreamCxTxBytes
 	k.conn = h2.NewConn(h2.Server, st.cfg, d, w.now)
 	d.Downstream = relay.Downstream{Core: &w.core, H: k.conn, Info: info, Manager: &ch.manager}
-	if age := ch.conn.MaxConnectionDuration; age > 0 {
-		k.conn.DrainAt(w.now.Add(age))
+	if at := w.endOf(ch.conn); at != 0 {
+		k.conn.DrainAt(at)
 	}
 	w.downs++
 	w.core.Counters.Inc(k.scope, call.DownstreamCxTotal)
@@ -50,6 +51,31 @@ func (w *Worker) newDown(ch *Chain, info *call.Conn, impl any) *Sock {
 	k.markDirty()
 	k.moveTick()
 	return k
+}
+
+// endOf is when a connection that begins now has to drain: at its maximum age
+// or, if the process leaves, some time before it does; 0: never.
+func (w *Worker) endOf(m *call.Manager) (at clock.Nanos) {
+	if age := m.MaxConnectionDuration; age > 0 {
+		at = w.now.Add(w.jitter(age, m.MaxConnectionJitter))
+	}
+	if w.leaving != 0 {
+		left := min(max(0, w.leaving.Sub(w.now)), 4*time.Second)
+		if end := w.now.Add(left/4 + time.Duration(w.rnd.Uint64()%uint64(left/2+1))); at == 0 || end < at {
+			at = end
+		}
+	}
+	return at
+}
+
+// jitter makes connections that began together end apart: age and up to so
+// many percent more (max_connection_duration_jitter) or, if nothing is
+// configured, up to a tenth less.
+func (w *Worker) jitter(age time.Duration, percent float64) time.Duration {
+	if percent > 0 {
+		return age + time.Duration(percent/100*float64(age)*float64(w.rnd.Uint64()>>11)/(1<<53))
+	}
+	return age - time.Duration(w.rnd.Uint64()%uint64(age/10+1))
 }
 
 // serverConfig translates a manager's connection-level options.
@@ -76,7 +102,9 @@ func applyHTTP2(c *h2.Config, o *call.HTTP2Options) {
 	}
 	if o.InitialConnectionWindowSize > 0 {
 		c.ConnWindow = int64(o.InitialConnectionWindowSize)
-		c.HoldLimit = c.ConnWindow
+		// A smaller window lends no less: what stalled streams hold must not
+		// stop the others.
+		c.HoldLimit = max(c.HoldLimit, c.ConnWindow)
 	}
 	if o.HPACKTableSize > 0 {
 		c.HeaderTable = o.HPACKTableSize
@@ -121,6 +149,11 @@ func (d *downConn) OnConn(ev h2.ConnEvent) {
 	case h2.EventIdle:
 		d.Core.Counters.Inc(d.sock.scope, call.DownstreamCxIdleTimeout)
 	case h2.EventAge:
+		if d.sock.w.leaving != 0 {
+			d.Core.Counters.Inc(d.sock.scope, call.DownstreamCxDrainClose)
+			d.draining = true
+			break
+		}
 		d.Core.Counters.Inc(d.sock.scope, call.DownstreamCxMaxDuration)
 	case h2.EventClosed:
 		if ev.Err != nil {

@@ -87,6 +87,25 @@ func (g *Group) Drain(match func(*Chain) bool, deadline time.Duration) {
 	}
 }
 
+// Leave makes all connections drain, and those that are still to come some time
+// within d, each at an instant of its own, so that clients that come back to
+// an address that still accepts are served, and do not come back at once. It
+// returns at once; Shutdown follows.
+func (g *Group) Leave(d time.Duration) {
+	for _, w := range g.workers {
+		w.post(msg{kind: msgLeave, dur: d})
+	}
+}
+
+// Connections returns the number of downstream connections, as of the workers'
+// last batches.
+func (g *Group) Connections() (n int64) {
+	for _, w := range g.workers {
+		n += w.conns.Load()
+	}
+	return n
+}
+
 // Sweep makes the workers look for retired hosts and let go of their
 // connections. It returns at once.
 func (g *Group) Sweep() {

@@ -15,6 +15,7 @@ const (
 	msgResume   msgKind = iota // a paused call goes on: h, err
 	msgDrain                   // connections of matching chains drain: match, dur
 	msgSweep                   // look for retired hosts
+	msgLeave                   // drain everything, and what comes within dur too
 	msgShutdown                // drain everything and take no more
 	msgKill                    // end everything that is left
 )

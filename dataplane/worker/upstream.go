@@ -71,9 +71,7 @@ func (u *upConn) dialSucceeded() {
 	u.dialing = false
 	u.p.dials--
 	if age := u.p.opt.MaxAge; age > 0 {
-		// Jittered by ±10 %, so that connections of one age do not end together.
-		spread := uint64(age / 5)
-		u.sock.conn.DrainAt(w.now.Add(age - age/10 + time.Duration(w.rnd.Uint64()%max(spread, 1))))
+		u.sock.conn.DrainAt(w.now.Add(w.jitter(age, u.p.opt.MaxAgeJitter)))
 	}
 	u.p.serve()
 	u.sock.moveTick()

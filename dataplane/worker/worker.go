@@ -58,6 +58,8 @@ type Worker struct {
 	holds   HoldTimes
 	long    longHolds
 
+	leaving clock.Nanos // the process ends about then; 0: it does not
+
 	// Used by the driver's adaptive yield (core-design §5.3).
 
 	events uint64 // batches of downstream connections
@@ -65,6 +67,7 @@ type Worker struct {
 
 	// Atomic.
 
+	conns atomic.Int64 // downstream connections, published by end
 	load  atomic.Int64 // 4*active streams + connections, published by end
 	inbox inbox
 }
@@ -120,6 +123,9 @@ func (w *Worker) end() {
 	w.driver.SetTimer(w.core.Wheel.Next()) // after all that may set one
 	if w.pool.LiveBytes() < poolBytes {
 		w.pool.Trim()
+	}
+	if n := int64(w.downs); n != w.conns.Load() {
+		w.conns.Store(n)
 	}
 	if load := int64(4*w.core.Live() + w.nsocks); load != w.load.Load() {
 		w.load.Store(load)
@@ -187,6 +193,9 @@ func (w *Worker) drainInbox() {
 			})
 		case msgSweep:
 			w.sweep()
+		case msgLeave:
+			w.leaving = w.now.Add(m.dur)
+			w.eachDown(func(d *downConn) { d.drain(0) })
 		case msgShutdown:
 			w.closing = true
 			w.eachDown(func(d *downConn) { d.drain(0) })

@@ -135,6 +135,7 @@ func (a *at) upstreamOptions(m *clusterv3.Cluster) *call.UpstreamOptions {
 	}
 	o.IdleTimeout = orNone(common.GetIdleTimeout())
 	o.MaxAge = common.GetMaxConnectionDuration().AsDuration()
+	o.MaxAgeJitter = common.GetMaxConnectionDurationJitter().GetValue()
 	o.MaxRequests = m.GetMaxRequestsPerConnection().GetValue()
 	if v := common.GetMaxRequestsPerConnection(); v != nil {
 		o.MaxRequests = v.GetValue()

@@ -85,6 +85,7 @@ func (hc *managerCompiler) timeouts(a *at, m *hcmv3.HttpConnectionManager) {
 	c := m.GetCommonHttpProtocolOptions()
 	out.IdleTimeout = orNone(c.GetIdleTimeout())
 	out.MaxConnectionDuration = c.GetMaxConnectionDuration().AsDuration()
+	out.MaxConnectionJitter = c.GetMaxConnectionDurationJitter().GetValue()
 	out.MaxStreamDuration = c.GetMaxStreamDuration().AsDuration()
 	out.MaxRequestsPerConn = c.GetMaxRequestsPerConnection().GetValue()
 }

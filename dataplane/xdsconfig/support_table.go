@@ -156,8 +156,8 @@ var judgements = slices.Concat(bootstrapJudgements, []judgement{
 		refused:  "http_filters",
 	}},
 	{&corev3.HttpProtocolOptions{}, fields{
-		honoured: "idle_timeout max_connection_duration max_headers_count max_stream_duration max_requests_per_connection headers_with_underscores_action",
-		inert:    "max_connection_duration_jitter max_response_headers_kb",
+		honoured: "idle_timeout max_connection_duration max_connection_duration_jitter max_headers_count max_stream_duration max_requests_per_connection headers_with_underscores_action",
+		inert:    "max_response_headers_kb",
 	}},
 	{&corev3.Http2ProtocolOptions{}, fields{
 		honoured: "hpack_table_size max_concurrent_streams initial_stream_window_size initial_connection_window_size connection_keepalive",
