@@ -35,12 +35,17 @@ type UpstreamOptions struct {
 // HTTP2Options are envoy.config.core.v3.Http2ProtocolOptions. Zero values mean
 // the core's defaults.
 type HTTP2Options struct {
-	MaxConcurrentStreams        uint32        // advertised by a server; limit for a client
-	InitialStreamWindowSize     uint32        // bytes; 64 KiB by default
-	InitialConnectionWindowSize uint32        // bytes; 4 MiB by default
-	HPACKTableSize              uint32        // bytes; 4,096
-	MaxHeaderBytes              uint32        // decoded size (RFC 9113 §6.5.2); 64 KiB
-	MaxHeaderCount              uint32        // 200
-	KeepaliveInterval           time.Duration // connection_keepalive.interval; 0: server none, client 30 s while streams are open
-	KeepaliveTimeout            time.Duration // connection_keepalive.timeout; 10 s
+	MaxConcurrentStreams        uint32 // advertised by a server; limit for a client
+	InitialStreamWindowSize     uint32 // bytes; 64 KiB by default
+	InitialConnectionWindowSize uint32 // bytes; 4 MiB by default
+	HPACKTableSize              uint32 // bytes; 4,096
+	MaxHeaderBytes              uint32 // decoded size (RFC 9113 §6.5.2); 64 KiB
+	MaxHeaderCount              uint32 // 200
+
+	// connection_keepalive; off by default.
+
+	KeepaliveInterval time.Duration // interval between PINGs; 0: none
+	KeepaliveJitter   uint8         // interval_jitter: per cent of the interval that are added at most
+	KeepaliveTimeout  time.Duration // timeout; 10 s
+	KeepaliveIdle     time.Duration // connection_idle_interval: PING before a stream after such a silence; 0: none
 }

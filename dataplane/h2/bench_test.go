@@ -83,7 +83,7 @@ func newBenchPair() *benchPair {
 	p.server.head = []hpack.Field{hpack.NewField(":status", "200"), hpack.NewField("content-type", "application/grpc")}
 	p.server.trail = []hpack.Field{hpack.NewField("grpc-status", "0"), hpack.NewField("grpc-message", "")}
 	p.server.body = make([]byte, 37)
-	ccfg, scfg := DefaultConfig(Client).ForWorker(pool, &Counters{}), DefaultConfig(Server).ForWorker(pool, &Counters{})
+	ccfg, scfg := DefaultConfig(Client).ForWorker(pool, &Counters{}, nil), DefaultConfig(Server).ForWorker(pool, &Counters{}, nil)
 	p.client.c = NewConn(Client, ccfg, &p.client, p.now)
 	p.server.c = NewConn(Server, scfg, &p.server, p.now)
 	p.pump()

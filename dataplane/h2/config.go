@@ -1,6 +1,9 @@
 package h2
 
-import "time"
+import (
+	"math/rand/v2"
+	"time"
+)
 
 // Role says which end of the connection a Conn is.
 type Role uint8
@@ -22,7 +25,7 @@ const (
 
 // Config is what a Conn is built with. It is read-only once in use and may be
 // shared by the connections of one listener or cluster *within one worker*,
-// because Pool and Counters are a worker's: see ForWorker. Start from
+// because Pool, Counters and Rand are a worker's: see ForWorker. Start from
 // DefaultConfig; zero durations switch a timer off.
 type Config struct {
 	// MaxConcurrentStreams is advertised by a server and caps a client's own.
@@ -54,18 +57,27 @@ type Config struct {
 	PrefaceTimeout  time.Duration // until the peer's preface and first SETTINGS
 	SettingsTimeout time.Duration // until the ACK of ours
 	HeaderTimeout   time.Duration // from a block's first frame to its END_HEADERS
-	// KeepaliveInterval is off by default, as in Envoy: gRPC servers end
+	SlowReader      time.Duration // output pending and none taken for so long
+	IdleTimeout     time.Duration // no streams for so long: graceful shutdown
+	DrainPing       time.Duration // at most so long between the two GOAWAYs
+
+	// KeepaliveInterval is what passes between the ACK of a PING and the next
+	// PING, streams or not, and KeepaliveJitter how many per cent of it are
+	// added at most, at random. Off by default, as in Envoy: gRPC servers end
 	// connections that PING more often than every 5 minutes (gRFC A8).
-	KeepaliveInterval time.Duration // PING after so long without a read
-	KeepaliveTimeout  time.Duration // and give up after so long more
-	KeepaliveIdle     bool          // PING also while there are no streams
-	SlowReader        time.Duration // output pending and none taken for so long
-	IdleTimeout       time.Duration // no streams for so long: graceful shutdown
-	DrainPing         time.Duration // at most so long between the two GOAWAYs
+	KeepaliveInterval time.Duration
+	KeepaliveJitter   int
+	// KeepaliveTimeout ends a connection on which so long after a PING, or
+	// after the last bytes that came since, there was no ACK.
+	KeepaliveTimeout time.Duration
+	// KeepaliveIdle makes PingIfIdle send a PING after so long without bytes
+	// from the peer.
+	KeepaliveIdle time.Duration
 
 	Limits   *Limits
 	Pool     *Pool
 	Counters *Counters
+	Rand     *rand.PCG // for the jitter; nil: none
 }
 
 // DefaultConfig returns the defaults of the role without Pool and Counters.
@@ -96,10 +108,10 @@ func DefaultConfig(r Role) *Config {
 	return c
 }
 
-// ForWorker returns a copy of c with a worker's buffers and counters.
-func (c *Config) ForWorker(p *Pool, n *Counters) *Config {
+// ForWorker returns a copy of c with a worker's buffers, counters and dice.
+func (c *Config) ForWorker(p *Pool, n *Counters, r *rand.PCG) *Config {
 	d := *c
-	d.Pool, d.Counters = p, n
+	d.Pool, d.Counters, d.Rand = p, n, r
 	return &d
 }
 

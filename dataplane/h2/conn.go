@@ -31,8 +31,8 @@ type Conn struct {
 	waking       bool // in runRing
 	wakeDue      bool // run the ring after this frame
 	tickChanged  bool
-	pingOut      bool // a PING of Ping or keepalive is unanswered
-	armLate      bool // pingAt or drainAt waits for the next event's time
+	pingOut      bool // a keepalive PING is unanswered
+	armLate      bool // drainAt waits for the next event's time
 	goAwayIn     bool
 	goAwayOut    goAwayPhase
 	peerConnect  bool // SETTINGS_ENABLE_CONNECT_PROTOCOL
@@ -84,9 +84,9 @@ type Conn struct {
 	// Times of Tick.
 	next      clock.Nanos
 	lastRead  clock.Nanos
-	busySince clock.Nanos // streams are open since
 	outSince  clock.Nanos // output is pending without progress since; 0: not
-	pingAt    clock.Nanos
+	pingAt    clock.Nanos // the last keepalive PING was sent
+	pingDue   clock.Nanos // the next one is; 0: none
 	idleSince clock.Nanos
 	drainAt   clock.Nanos // first GOAWAY sent
 	drainDue  clock.Nanos // DrainAt

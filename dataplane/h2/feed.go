@@ -388,6 +388,7 @@ func (c *Conn) recvPing(id uint32, flags uint8, p []byte) {
 		case c.pingOut && string(p) == string(pingAlive[:]):
 			c.pingOut = false
 			c.probeAnswered(true)
+			c.scheduleKeepalive()
 		default:
 			c.chargeUseless()
 		}

@@ -59,12 +59,12 @@ func seedFromScripts(f *testing.F, r Role) {
 
 func fuzzConn(t *testing.T, r Role, cut uint8, in []byte) {
 	h := &fuzzHandler{t: t, pool: NewPool(1<<20, true), mix: uint32(cut)}
-	cfg := DefaultConfig(r).ForWorker(h.pool, &Counters{})
+	cfg := DefaultConfig(r).ForWorker(h.pool, &Counters{}, nil)
 	cfg.StreamWindow, cfg.ConnWindow, cfg.HoldLimit = 1000, 70_000, 500
 	cfg.HiWater = 2000
 	cfg.MaxConcurrentStreams = 10
 	cfg.MaxHeaderBytes, cfg.MaxHeaderFields = 500, 10
-	cfg.KeepaliveInterval, cfg.IdleTimeout = 1e9, 60e9
+	cfg.KeepaliveInterval, cfg.KeepaliveIdle, cfg.IdleTimeout = 1e9, 1e8, 60e9
 	now := worldStart
 	h.c = NewConn(r, cfg, h, now)
 	feed := func(b []byte) {
@@ -158,7 +158,7 @@ func (h *fuzzHandler) act() {
 	case 1:
 		h.c.Shutdown(ShutdownNow, ErrCodeNo)
 	case 2:
-		h.c.Ping()
+		h.c.PingIfIdle(h.c.now)
 	case 3:
 		h.c.DrainAt(worldStart)
 	}

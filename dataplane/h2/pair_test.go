@@ -104,7 +104,7 @@ type pairCall struct {
 func newPair(t *testing.T, seed uint64) *pair {
 	p := &pair{t: t, rng: rand.New(rand.NewPCG(seed, 7)), now: 1, pool: NewPool(1<<20, true)}
 	for i := range p.ends {
-		cfg := DefaultConfig(Role(1-i)).ForWorker(p.pool, &Counters{})
+		cfg := DefaultConfig(Role(1-i)).ForWorker(p.pool, &Counters{}, nil)
 		cfg.StreamWindow = p.size(200_000)
 		cfg.ConnWindow = initialWindow + p.size(300_000)
 		cfg.HoldLimit = p.size(300_000) - 1

@@ -3,6 +3,7 @@ package h2
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -170,7 +171,7 @@ func newWorld(t testing.TB, line string) *world {
 	default:
 		t.Fatalf("a case must start with server or client, not %q", line)
 	}
-	cfg := DefaultConfig(role).ForWorker(w.pool, &w.ctr)
+	cfg := DefaultConfig(role).ForWorker(w.pool, &w.ctr, nil)
 	cfg.Limits = DefaultLimits(role)
 	raw := false
 	for _, a := range args[1:] {
@@ -224,7 +225,10 @@ func setConfig(t testing.TB, cfg *Config, k, v string) {
 	case "keepalive":
 		cfg.KeepaliveInterval = d
 	case "keepalive-idle":
-		cfg.KeepaliveIdle = true
+		cfg.KeepaliveIdle = d
+	case "jitter":
+		cfg.KeepaliveJitter = n
+		cfg.Rand = rand.NewPCG(1, 1)
 	case "idle":
 		cfg.IdleTimeout = d
 	default:
@@ -379,8 +383,8 @@ func (w *world) command(t *testing.T, cmd string) (line string) {
 		w.c.Credit(stream(), num(2))
 	case "shutdown":
 		w.c.Shutdown(num(1), ErrCodeNo)
-	case "ping":
-		w.c.Ping()
+	case "ping-if-idle":
+		w.c.PingIfIdle(w.now)
 	case "eof":
 		w.c.FeedEOF(w.now)
 	case "close":

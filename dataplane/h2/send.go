@@ -31,8 +31,6 @@ func (c *Conn) OpenStream(s *Stream) bool {
 func (c *Conn) opened() {
 	if c.tab.n == 1 {
 		c.idleSince = 0
-		c.busySince = c.now
-		c.wantAfter(c.now, c.cfg.KeepaliveInterval)
 	}
 }
 
@@ -383,17 +381,4 @@ func (c *Conn) writeGoAway(last uint32, code ErrCode, debug string) {
 	binary.BigEndian.PutUint32(b, last)
 	binary.BigEndian.PutUint32(b[4:], uint32(code))
 	copy(b[8:], debug)
-}
-
-// Ping sends a PING; EventPingAck follows. False if one is under way.
-func (c *Conn) Ping() bool {
-	if c.dead || c.pingOut || !c.prefaced {
-		return false
-	}
-	c.pingOut = true
-	c.pingAt = 0
-	c.armLate = true
-	c.writePing(&pingAlive, 0)
-	c.probe(true)
-	return true
 }

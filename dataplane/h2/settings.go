@@ -85,7 +85,10 @@ func (c *Conn) recvSettings(id uint32, flags uint8, p []byte) {
 	if !c.gotSettings && !limited {
 		c.peerMaxStreams = math.MaxUint32 // no limit (RFC 9113 §6.5.2)
 	}
-	c.gotSettings = true
+	if !c.gotSettings {
+		c.gotSettings = true
+		c.scheduleKeepalive()
+	}
 	c.control(0, frameSettings, flagAck, 0)
 	c.checkControl()
 	if !c.dead {

@@ -39,10 +39,6 @@ func (c *Conn) armTimers() {
 		c.drainAt = max(1, c.now)
 		c.wantAfter(c.now, c.cfg.DrainPing)
 	}
-	if c.pingOut && c.pingAt == 0 {
-		c.pingAt = max(1, c.now)
-		c.wantAfter(c.now, c.cfg.KeepaliveTimeout)
-	}
 }
 
 // Tick runs what is due and returns NextTick.
@@ -150,27 +146,55 @@ func (c *Conn) slowReader(t *ticker) bool {
 	return t.due(c.outSince, c.cfg.SlowReader)
 }
 
-// keepalive sends a PING to a silent peer and gives it up if nothing comes;
-// any byte is a sign of life.
+// Keepalive is Envoy's connection_keepalive (ConnectionImpl::sendKeepalive,
+// onKeepaliveResponse): the first PING an interval after the peer's SETTINGS,
+// each next one an interval after the ACK, whether there are streams or not.
+
+// keepalive sends a PING that is due and gives a silent peer up; any byte is a
+// sign of life.
 func (c *Conn) keepalive(t *ticker) bool {
-	if c.cfg.KeepaliveInterval <= 0 || !c.gotSettings || c.tab.n == 0 && !c.cfg.KeepaliveIdle {
-		return false
-	}
-	if c.pingOut && c.pingAt != 0 && c.lastRead <= c.pingAt {
-		if !t.due(c.pingAt, max(1, c.cfg.KeepaliveTimeout)) {
+	switch {
+	case c.pingOut:
+		if !t.due(max(c.pingAt, c.lastRead), max(1, c.cfg.KeepaliveTimeout)) {
 			return false
 		}
 		c.fail(ErrCodeNo, &c.ctr.KeepaliveTimeout, "keepalive timeout")
-		return true
-	}
-	if !t.due(max(c.lastRead, c.busySince), c.cfg.KeepaliveInterval) {
+	case c.pingDue != 0 && t.dueAt(c.pingDue):
+		c.ping(t.now)
+	default:
 		return false
 	}
+	return true
+}
+
+// scheduleKeepalive sets when the next PING is due.
+func (c *Conn) scheduleKeepalive() {
+	d := c.cfg.KeepaliveInterval
+	if d <= 0 {
+		return
+	}
+	if most := uint64(d) / 100 * uint64(c.cfg.KeepaliveJitter); most > 0 && c.cfg.Rand != nil {
+		d += time.Duration(c.cfg.Rand.Uint64() % most)
+	}
+	c.pingDue = c.now.Add(d)
+	c.wantTick(c.pingDue)
+}
+
+func (c *Conn) ping(now clock.Nanos) {
 	c.pingOut = true
-	c.pingAt = max(1, t.now)
+	c.pingAt, c.pingDue = max(1, now), 0
 	c.writePing(&pingAlive, 0)
 	c.probe(true)
-	return true
+	c.wantAfter(c.pingAt, max(1, c.cfg.KeepaliveTimeout))
+}
+
+// PingIfIdle sends a PING if the peer has been silent for KeepaliveIdle: call
+// it before OpenStream. The stream opens all the same, and ends with the
+// connection if nothing comes within KeepaliveTimeout.
+func (c *Conn) PingIfIdle(now clock.Nanos) {
+	if d := c.cfg.KeepaliveIdle; d > 0 && c.gotSettings && !c.dead && !c.pingOut && now.Sub(c.lastRead) > d {
+		c.ping(now)
+	}
 }
 
 // notePartial starts and stops the clock of a header block whose bytes come

@@ -49,7 +49,7 @@ const pathStep = time.Millisecond / 4
 
 func newPath(t *testing.T, delay time.Duration) *path {
 	p := &path{t: t, now: 1e9, delay: delay, bandwidth: 400 << 20, allow: 1 << 40}
-	scfg := DefaultConfig(Server).ForWorker(NewPool(1<<20, false), &Counters{})
+	scfg := DefaultConfig(Server).ForWorker(NewPool(1<<20, false), &Counters{}, nil)
 	scfg.Pool.Grow = func(n int64) bool {
 		if n > 0 && p.grown+n > p.allow {
 			return false
@@ -57,7 +57,7 @@ func newPath(t *testing.T, delay time.Duration) *path {
 		p.grown += n
 		return true
 	}
-	ccfg := DefaultConfig(Client).ForWorker(NewPool(1<<20, false), &Counters{})
+	ccfg := DefaultConfig(Client).ForWorker(NewPool(1<<20, false), &Counters{}, nil)
 	ccfg.HiWater = 64 << 20
 	p.client.p, p.server.p = p, p
 	p.client.c = NewConn(Client, ccfg, &p.client, p.now)

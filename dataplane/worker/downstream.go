@@ -29,7 +29,7 @@ type chainState struct {
 func (w *Worker) newDown(ch *Chain, info *call.Conn, impl any) *Sock {
 	st := w.chains[ch]
 	if st == nil {
-		st = &chainState{cfg: serverConfig(ch.conn).ForWorker(w.pool, &w.downH2)}
+		st = &chainState{cfg: serverConfig(ch.conn).ForWorker(w.pool, &w.downH2, &w.rnd)}
 		w.chains[ch] = st
 	}
 	st.conns++
@@ -115,10 +115,7 @@ func applyHTTP2(c *h2.Config, o *call.HTTP2Options) {
 	if o.MaxHeaderCount > 0 {
 		c.MaxHeaderFields = int(o.MaxHeaderCount)
 	}
-	if o.KeepaliveInterval > 0 {
-		c.KeepaliveInterval = o.KeepaliveInterval
-		c.KeepaliveTimeout = 10 * time.Second
-	}
+	c.KeepaliveInterval, c.KeepaliveJitter, c.KeepaliveIdle = o.KeepaliveInterval, int(o.KeepaliveJitter), o.KeepaliveIdle
 	if o.KeepaliveTimeout > 0 {
 		c.KeepaliveTimeout = o.KeepaliveTimeout
 	}

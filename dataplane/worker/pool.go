@@ -114,7 +114,11 @@ func (p *hostPool) open(a *relay.Attempt) *upConn {
 			best = u
 		}
 	}
-	if best == nil || !best.sock.conn.OpenStream(a.Stream()) {
+	if best == nil {
+		return nil
+	}
+	best.sock.conn.PingIfIdle(p.w.now)
+	if !best.sock.conn.OpenStream(a.Stream()) {
 		return nil
 	}
 	best.opened++

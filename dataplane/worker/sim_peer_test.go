@@ -41,6 +41,7 @@ type peer struct {
 	nextID   uint32
 	highest  uint32 // of the worker's ids (server)
 
+	pings      int // received
 	goawaySent bool
 	goawayLast uint32
 	goawaySeen bool
@@ -181,6 +182,7 @@ func (p *peer) frame(f http2.Frame) {
 		p.settings(f)
 	case *http2.PingFrame:
 		if !f.IsAck() {
+			p.pings++
 			p.fr.WritePing(true, f.Data)
 		}
 	case *http2.WindowUpdateFrame:

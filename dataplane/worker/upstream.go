@@ -60,7 +60,7 @@ func (w *Worker) clientConfig(o *call.UpstreamOptions) *h2.Config {
 		w.upH2[cluster] = n
 		w.upOrder = append(w.upOrder, cluster)
 	}
-	c = c.ForWorker(w.pool, n)
+	c = c.ForWorker(w.pool, n, &w.rnd)
 	w.clients[o] = c
 	return c
 }

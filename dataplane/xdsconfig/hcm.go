@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"math"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -106,17 +107,28 @@ func (hc *managerCompiler) protocol(a *at, m *hcmv3.HttpConnectionManager) {
 	}
 }
 
+// defaultKeepaliveJitter is Envoy's KeepaliveSettings.interval_jitter in per cent.
+const defaultKeepaliveJitter = 15
+
 // http2Options compiles Http2ProtocolOptions; unset fields are the core's
 // defaults.
 func http2Options(m *corev3.Http2ProtocolOptions) call.HTTP2Options {
 	k := m.GetConnectionKeepalive()
+	var jitter uint8
+	if p := k.GetIntervalJitter(); p != nil {
+		jitter = uint8(math.Round(p.GetValue()))
+	} else if k != nil {
+		jitter = defaultKeepaliveJitter
+	}
 	return call.HTTP2Options{
 		MaxConcurrentStreams:        m.GetMaxConcurrentStreams().GetValue(),
 		InitialStreamWindowSize:     m.GetInitialStreamWindowSize().GetValue(),
 		InitialConnectionWindowSize: m.GetInitialConnectionWindowSize().GetValue(),
 		HPACKTableSize:              m.GetHpackTableSize().GetValue(),
 		KeepaliveInterval:           k.GetInterval().AsDuration(),
+		KeepaliveJitter:             jitter,
 		KeepaliveTimeout:            k.GetTimeout().AsDuration(),
+		KeepaliveIdle:               k.GetConnectionIdleInterval().AsDuration(),
 	}
 }
 

@@ -164,7 +164,7 @@ var judgements = slices.Concat(bootstrapJudgements, []judgement{
 		inert:    "max_outbound_frames max_outbound_control_frames max_consecutive_inbound_frames_with_empty_payload max_inbound_priority_frames_per_stream max_inbound_window_update_frames_per_data_frame_sent stream_error_on_invalid_http_messaging override_stream_error_on_invalid_http_message use_oghttp2_codec enable_huffman_encoding stream_reset_burst stream_reset_rate disallow_obs_text max_metadata_size max_header_field_size_kb",
 		ignored:  "allow_connect allow_metadata custom_settings_parameters",
 	}},
-	{&corev3.KeepaliveSettings{}, fields{honoured: "interval timeout", inert: "interval_jitter connection_idle_interval"}},
+	{&corev3.KeepaliveSettings{}, fields{honoured: "interval timeout interval_jitter connection_idle_interval"}},
 	{&tlsv3.DownstreamTlsContext{}, fields{
 		honoured: "common_tls_context require_client_certificate require_sni session_ticket_keys session_ticket_keys_sds_secret_config disable_stateless_session_resumption session_timeout ocsp_staple_policy full_scan_certs_on_sni_mismatch",
 		inert:    "disable_stateful_session_resumption prefer_client_ciphers",

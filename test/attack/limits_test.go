@@ -19,8 +19,8 @@ var scripted = map[string]string{
 	"ConnWindow":        "testdata/scripts/6.9.1-windows.txt: == one byte beyond the connection's window",
 	"HoldLimit":         "testdata/scripts/6.9.1-windows.txt: == a connection full of held bytes names a victim",
 	"HiWater":           "testdata/scripts/limits.txt: == room: hiWater",
-	"KeepaliveInterval": "testdata/scripts/6.7-ping.txt: == keepalive",
-	"KeepaliveTimeout":  "testdata/scripts/6.7-ping.txt: == keepalive",
+	"KeepaliveInterval": "testdata/scripts/6.7-ping.txt: == keepalive:",
+	"KeepaliveTimeout":  "testdata/scripts/6.7-ping.txt: == keepalive:",
 	"MaxStreamWindow":   "tune_test.go: func Test",
 	"MaxConnWindow":     "tune_test.go: func Test",
 }
@@ -30,8 +30,8 @@ var timed = []string{"PrefaceTimeout", "SettingsTimeout", "HeaderTimeout", "Slow
 
 // notLimits are the fields of h2.Config that limit no peer.
 var notLimits = []string{
-	"AllowConnect", "ExtendedConnect", "KeepaliveIdle", "IdleTimeout", "DrainPing",
-	"Limits", "Pool", "Counters",
+	"AllowConnect", "ExtendedConnect", "KeepaliveJitter", "KeepaliveIdle", "IdleTimeout", "DrainPing",
+	"Limits", "Pool", "Counters", "Rand",
 }
 
 // TestEveryLimitHasAnAttack holds every field of h2.Limits and h2.Config to an
