@@ -116,6 +116,7 @@ func New(o Options) (*Server, error) {
 	s.handshakeCtx, s.endHandshakes = context.WithCancel(context.Background())
 	o.Registry.Func(func(add func(telemetry.Stat)) { s.http2Stats(o.Registry, add) })
 	o.Registry.Func(s.listenerStats)
+	o.Registry.Func(s.holdStats)
 	return s, nil
 }
 

@@ -4,6 +4,7 @@ package dataplane
 
 import (
 	"strings"
+	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/h2"
@@ -57,4 +58,12 @@ func (s *Server) http2Stats(r *telemetry.Registry, add func(telemetry.Stat)) {
 			}
 		}
 	}
+}
+
+// holdStats hands out for how many microseconds the workers' locks were held,
+// batch by batch.
+func (s *Server) holdStats(add func(telemetry.Stat)) {
+	t := s.group.HoldTimes()
+	h := &telemetry.Histogram{Buckets: t.Buckets[:], Sum: uint64(t.Sum / time.Microsecond)}
+	add(telemetry.Stat{Name: "server.worker_lock_us", Base: "server.worker_lock_us", Value: h.Count(), Histogram: h})
 }

@@ -26,6 +26,9 @@ func TestListenerStats(t *testing.T) {
 	for _, st := range reg.Collect(s) {
 		got[st.Name] = st.Value
 	}
+	if got["server.worker_lock_us"] == 0 {
+		t.Error("no hold of a worker's lock was counted")
+	}
 	want := map[string]uint64{
 		"listener.127.0.0.1_0.downstream_cx_total":   1,
 		"listener.127.0.0.1_0.downstream_cx_active":  1,

@@ -120,19 +120,28 @@ func (h *Handler) stats(w http.ResponseWriter, r *http.Request) {
 	case "", "text":
 		var b strings.Builder
 		for _, s := range stats {
+			if s.Histogram != nil {
+				fmt.Fprintf(&b, "%s: %v\n", s.Name, s.Histogram)
+				continue
+			}
 			fmt.Fprintf(&b, "%s: %d\n", s.Name, s.Value)
 		}
 		text(w, b.String())
 	case "json":
 		type stat struct {
-			Name  string `json:"name"`
-			Value uint64 `json:"value"`
+			Name      string `json:"name"`
+			Value     uint64 `json:"value"` // of a histogram: how much it counted
+			Histogram string `json:"histogram,omitempty"`
 		}
 		out := struct {
 			Stats []stat `json:"stats"`
 		}{[]stat{}}
 		for _, s := range stats {
-			out.Stats = append(out.Stats, stat{s.Name, s.Value})
+			st := stat{Name: s.Name, Value: s.Value}
+			if s.Histogram != nil {
+				st.Histogram = s.Histogram.String()
+			}
+			out.Stats = append(out.Stats, st)
 		}
 		writeJSON(w, out)
 	case "prometheus":

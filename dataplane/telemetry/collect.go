@@ -18,6 +18,9 @@ type Stat struct {
 	Value uint64
 	Gauge bool
 
+	// Histogram, if not nil, is what Value counts.
+	Histogram *Histogram
+
 	// For Prometheus: the name without the scope's, and the scope's as a label.
 	Base, Label, LabelValue string
 }

@@ -21,7 +21,10 @@ func WritePrometheus(w io.Writer, stats []Stat) error {
 		fam, ok := families[name]
 		if !ok {
 			kind := dto.MetricType_COUNTER
-			if s.Gauge {
+			switch {
+			case s.Histogram != nil:
+				kind = dto.MetricType_HISTOGRAM
+			case s.Gauge:
 				kind = dto.MetricType_GAUGE
 			}
 			fam = &dto.MetricFamily{Name: proto.String(name), Type: kind.Enum()}
@@ -32,9 +35,12 @@ func WritePrometheus(w io.Writer, stats []Stat) error {
 		if s.Label != "" {
 			m.Label = []*dto.LabelPair{{Name: proto.String(s.Label), Value: proto.String(s.LabelValue)}}
 		}
-		if s.Gauge {
+		switch {
+		case s.Histogram != nil:
+			m.Histogram = s.Histogram.prometheus()
+		case s.Gauge:
 			m.Gauge = &dto.Gauge{Value: proto.Float64(float64(s.Value))}
-		} else {
+		default:
 			m.Counter = &dto.Counter{Value: proto.Float64(float64(s.Value))}
 		}
 		fam.Metric = append(fam.Metric, m)

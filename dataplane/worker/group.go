@@ -164,14 +164,18 @@ func (g *Group) HTTP2Counters() (down h2.Counters, up map[call.Scope]h2.Counters
 	return down, up
 }
 
-// HoldTimes calls f with each worker's histogram of lock hold times.
-func (g *Group) HoldTimes(f func(worker int, h HoldTimes)) {
-	for i, w := range g.workers {
+// HoldTimes returns how long the locks of all workers were held.
+func (g *Group) HoldTimes() (sum HoldTimes) {
+	for _, w := range g.workers {
 		w.mu.Lock()
 		h := w.holds
 		w.mu.Unlock()
-		f(i, h)
+		sum.Sum += h.Sum
+		for i, n := range h.Buckets {
+			sum.Buckets[i] += n
+		}
 	}
+	return sum
 }
 
 var _ call.Resumer = (*Worker)(nil)

@@ -1,22 +1,25 @@
 package worker
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/clock"
 )
 
-// HoldTimes is the histogram of how long a worker's lock was held: bucket i
-// counts holds of less than 2^i microseconds and not less than half of that.
-type HoldTimes [24]uint64
+// HoldTimes is the histogram of how long workers' locks were held: bucket i
+// counts holds of less than 2^i whole microseconds and not less than half of
+// that; the last one all that are longer, too.
+type HoldTimes struct {
+	Buckets [24]uint64
+	Sum     time.Duration
+}
 
 func (h *HoldTimes) add(d time.Duration) {
-	us, i := uint64(max(d, 0)/time.Microsecond), 0
-	for us > 0 && i < len(h)-1 {
-		us >>= 1
-		i++
-	}
-	h[i]++
+	d = max(d, 0)
+	h.Sum += d
+	i := bits.Len64(uint64(d / time.Microsecond))
+	h.Buckets[min(i, len(h.Buckets)-1)]++
 }
 
 const (

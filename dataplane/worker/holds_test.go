@@ -34,3 +34,17 @@ func TestLongHolds(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
+
+// TestHoldTimes: buckets are powers of two of whole microseconds.
+func TestHoldTimes(t *testing.T) {
+	var h HoldTimes
+	for _, d := range []time.Duration{-1, 999, time.Microsecond, 2 * time.Microsecond, 3 * time.Microsecond, 4 * time.Microsecond, time.Hour} {
+		h.add(d)
+	}
+	var want HoldTimes
+	want.Buckets[0], want.Buckets[1], want.Buckets[2], want.Buckets[3], want.Buckets[23] = 2, 1, 2, 1, 1
+	want.Sum = time.Hour + 10*time.Microsecond + 999
+	if h != want {
+		t.Errorf("%v, want %v", h, want)
+	}
+}
