@@ -168,7 +168,6 @@ func (c *Conn) recvWindowUpdate(id uint32, p []byte) {
 		c.streamError(s, ErrCodeFlowControl, ErrStreamProtocol)
 	default:
 		s.sendWin += n
-		s.state |= stCredited
 		c.unblock(s)
 	}
 }

@@ -47,14 +47,13 @@ type Stream struct {
 type streamState uint8
 
 const (
-	stOpen     streamState = 1 << iota // in the table
-	stRecvEnd                          // the peer's END_STREAM came
-	stSendEnd                          // our END_STREAM is in the output
-	stHead                             // client role: the final response's head came
-	stBlocked                          // a short WriteData waits for the stream's own window
-	stHEAD                             // client role: the request was HEAD, the response has no DATA
-	stOwes                             // ended cleanly, held bytes still count on the connection
-	stCredited                         // the peer gave the stream window: it reads what we sent
+	stOpen    streamState = 1 << iota // in the table
+	stRecvEnd                         // the peer's END_STREAM came
+	stSendEnd                         // our END_STREAM is in the output
+	stHead                            // client role: the final response's head came
+	stBlocked                         // a short WriteData waits for the stream's own window
+	stHEAD                            // client role: the request was HEAD, the response has no DATA
+	stOwes                            // ended cleanly, held bytes still count on the connection
 )
 
 // Conn returns the connection the stream was last open on.
@@ -62,10 +61,6 @@ func (s *Stream) Conn() *Conn { return s.conn }
 
 // Open reports whether the stream lives: neither ended nor reset.
 func (s *Stream) Open() bool { return s.state&stOpen != 0 }
-
-// Credited reports that the peer gave the stream more window than it had: it
-// has begun to read what was sent.
-func (s *Stream) Credited() bool { return s.state&stCredited != 0 }
 
 // Held returns the bytes given to OnData and not yet credited.
 func (s *Stream) Held() int { return int(s.held) }

@@ -8,11 +8,9 @@ import (
 )
 
 // freeReplay is how much of a request is kept, until the upstream begins to
-// read it or to answer, for the retry that RFC 9113 §8.7 allows when an
-// upstream certainly has not seen it (a GOAWAY or a
-// SETTINGS_MAX_CONCURRENT_STREAMS that crossed it). More is on its way before
-// the upstream has read any of it only if its windows are larger than this.
-// Policies with retries set their own limit.
+// answer, for the retry that RFC 9113 §8.7 allows when an upstream certainly
+// has not seen it (a GOAWAY or a SETTINGS_MAX_CONCURRENT_STREAMS that crossed
+// it). Policies with retries set their own limit.
 const freeReplay = 256 << 10
 
 // replayLimit is how many bytes of the request may be kept.
@@ -29,16 +27,9 @@ func (x *Exchange) replayLimit() int64 {
 // limitReplay gives up keeping the request if it is, with n more bytes, too
 // long. An attempt has begun: until then nothing was taken that could be lost.
 func (x *Exchange) limitReplay(n int) {
-	q := &x.req
-	if q.keep && (q.end+int64(n) > x.replayLimit() || x.beingRead()) {
+	if q := &x.req; q.keep && q.end+int64(n) > x.replayLimit() {
 		q.release(x.core)
 	}
-}
-
-// beingRead reports that the upstream has begun to read the request, and that
-// no policy of the route's may send it again all the same.
-func (x *Exchange) beingRead() bool {
-	return x.att != nil && x.att.stream.Credited() && (x.dec.Route == nil || x.dec.Route.Retry == nil)
 }
 
 // requestData brings a piece of the request's payload.
