@@ -116,7 +116,11 @@ func (h *handshake) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if lc.TLS == nil {
 		return nil, errPlainTLS
 	}
-	return h.of(lc)
+	cfg, err := h.of(lc)
+	if err != nil || cfg.GetConfigForClient == nil {
+		return cfg, err
+	}
+	return cfg.GetConfigForClient(hello) // crypto/tls asks the first config only
 }
 
 // of returns the config of a chain's context.

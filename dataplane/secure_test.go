@@ -211,6 +211,33 @@ func TestMutualTLS(t *testing.T) {
 	}
 }
 
+// TestPrefaceDecides: a client whose protocols are not the listener's, and one
+// that names none, get HTTP/2 all the same if they speak it.
+func TestPrefaceDecides(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	for _, inspect := range []bool{false, true} {
+		s := newServer(t)
+		ctx := serverTLS(t, transport.ServerOptions{Certificates: []*transport.Secret[transport.Certificate]{secret(t, ca.Leaf(t, "a", tlstest.DNS("a.org")))}, ALPN: []string{"h2"}})
+		l := secured(t, &listener.Chain{Key: 1, Manager: &call.Manager{Director: answer{"x"}}, TLS: ctx})
+		l.Inspect = inspect
+		mustServe(t, s, l)
+		for _, offer := range [][]string{{"h2"}, {"foo"}, nil} {
+			nc, err := tls.Dial("tcp", s.Listeners()[0].Addresses[0], &tls.Config{ServerName: "a.org", InsecureSkipVerify: true, NextProtos: offer})
+			if err != nil {
+				t.Errorf("inspect %v, %q: %v", inspect, offer, err)
+				continue
+			}
+			_, _ = io.WriteString(nc, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+			_ = nc.SetReadDeadline(time.Now().Add(patience))
+			b := make([]byte, 9)
+			if _, err := io.ReadFull(nc, b); err != nil || b[3] != 4 {
+				t.Errorf("inspect %v, %q: read %x, %v; want SETTINGS", inspect, offer, b, err)
+			}
+			_ = nc.Close()
+		}
+	}
+}
+
 // peek returns the certificate that s shows.
 func peek(t *testing.T, s *Server, sni string) *x509.Certificate {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,7 @@ type ServerOptions struct {
 	RequireClientCertificate bool
 	RequireSNI               bool     // refuses clients that send no server name
 	FullScan                 bool     // full_scan_certs_on_sni_mismatch
-	ALPN                     []string // exactly as configured; none: the extension is ignored
+	ALPN                     []string // exactly as configured; a client that offers none of them gets none
 	Params                   Params
 	DisableTickets           bool                // disable_stateless_session_resumption
 	TicketKeys               *Secret[TicketKeys] // nil: keys of our own, renewed daily
@@ -97,7 +98,8 @@ func (s *Server) Ready() bool {
 }
 
 // Config returns what a handshake that begins now needs. It is shared: not to
-// be changed. As long as no secret is replaced it is the same.
+// be changed. As long as no secret is replaced it is the same. If it has a
+// GetConfigForClient, that never returns nil.
 func (s *Server) Config() (*tls.Config, error) {
 	if st := s.cur.Load(); st != nil && s.current(st) {
 		return st.config, nil
@@ -158,7 +160,25 @@ func (s *Server) make() (*serverState, error) {
 	if !s.o.DisableTickets {
 		s.resumption(st)
 	}
+	if len(s.o.ALPN) > 0 {
+		without := c.Clone()
+		without.NextProtos = nil
+		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if s.overlaps(hello.SupportedProtos) {
+				return c, nil
+			}
+			return without, nil
+		}
+	}
 	return st, nil
+}
+
+// overlaps reports whether one of the protocols that a client offers is ours.
+// To crypto/tls it is an error if none is (RFC 7301 §3.2); in Envoy
+// (ContextImpl::alpnSelectCallback) the handshake goes on as if the client had
+// offered none, and its first bytes decide.
+func (s *Server) overlaps(offered []string) bool {
+	return slices.ContainsFunc(offered, func(p string) bool { return slices.Contains(s.o.ALPN, p) })
 }
 
 // verify is the last step of a handshake, resumed ones included.
