@@ -178,7 +178,7 @@ func (p *pace) reserve(ctx context.Context) (d time.Duration, ok bool) {
 
 // ServeTLS is Serve for a connection whose TLS handshake is over.
 func (g *Group) ServeTLS(ch *Chain, info *call.Conn, tc *TLSConn) {
-	g.Least().driver.(*netpoll).serve(ch, info, tc.layer.Conn, tc.layer)
+	g.Least().driver.(server).serve(ch, info, tc.layer.Conn, tc.layer)
 }
 
 // handshakeUp secures a dialled connection.

@@ -46,6 +46,8 @@ type netpoll struct {
 	wg   sync.WaitGroup // every goroutine of the driver
 	gate gate           // of the handshakes with upstream hosts
 
+	budget int // readBudget
+
 	// Guarded by the worker's lock.
 
 	cipherIn  []byte // what was read of a connection with TLS; nil: there was none
@@ -58,7 +60,7 @@ type netpoll struct {
 // NewNetpoll returns the driver of w on the runtime's network poller. It is
 // Options.NewDriver of every Group but a test's.
 func NewNetpoll(w *Worker) Driver {
-	d := &netpoll{w: w, wake: make(chan struct{}, 1), stop: make(chan struct{}), timer: time.NewTimer(time.Hour), gate: newGate(1)}
+	d := &netpoll{w: w, wake: make(chan struct{}, 1), stop: make(chan struct{}), timer: time.NewTimer(time.Hour), gate: newGate(1), budget: readBudget}
 	d.timer.Stop()
 	d.hup = newHangups(d)
 	d.wg.Go(d.run)
@@ -126,7 +128,7 @@ func (d *netpoll) read(k *Sock, toEnd bool) {
 		d.readTLS(k, c, toEnd)
 		return
 	}
-	for budget := readBudget; !k.dead && !k.stopped && !c.ended; {
+	for budget := d.budget; !k.dead && !k.stopped && !c.ended; {
 		b := k.readBuf()
 		n, errno := rawRead(c.fd, b)
 		switch {
@@ -148,7 +150,7 @@ func (d *netpoll) read(k *Sock, toEnd bool) {
 		if budget -= n; budget <= 0 {
 			d.w.flush()
 			d.w.pause()
-			budget = readBudget
+			budget = d.budget
 		}
 	}
 }

@@ -175,7 +175,12 @@ func (c *netConn) dial(ctx context.Context, t *call.Target, hostname string) {
 // connection is known to Drain. The group's drivers must be NewNetpoll's, and
 // nobody may call Serve any more when Shutdown is called.
 func (g *Group) Serve(ch *Chain, info *call.Conn, nc net.Conn) {
-	g.Least().driver.(*netpoll).serve(ch, info, nc, nil)
+	g.Least().driver.(server).serve(ch, info, nc, nil)
+}
+
+// server is a driver that takes accepted connections: netpoll.
+type server interface {
+	serve(ch *Chain, info *call.Conn, nc net.Conn, l *tlsLayer)
 }
 
 // serve attaches an accepted connection and starts its goroutine.

@@ -29,8 +29,8 @@ import (
 // patience bounds what a test waits for on a loaded machine.
 const patience = 30 * time.Second
 
-// rig is a group on real sockets with one upstream: bytes(n) at /n, echo at
-// /echo.
+// rig is a group on real sockets with one upstream: n bytes at /n, and at
+// /held/n when release is closed.
 type rig struct {
 	t     *testing.T
 	g     *Group
@@ -41,6 +41,9 @@ type rig struct {
 	wg    sync.WaitGroup
 	acc   sync.WaitGroup // of ln, and the handshakes
 	over  bool           // shutdown was called
+
+	asked   chan string   // the path of each request that the upstream holds
+	release chan struct{} // of the held answers
 
 	cert *tls.Config // for both sides; nil: plaintext
 	hs   *Handshakes
@@ -58,11 +61,17 @@ func plainAndTLS(t *testing.T, f func(t *testing.T, secure bool)) {
 // stays.
 func newRig(t *testing.T, workers int, secure bool) *rig {
 	t.Helper()
-	r := &rig{t: t}
+	return newRigOn(t, workers, secure, NewNetpoll)
+}
+
+// newRigOn is newRig with another driver: a spy.
+func newRigOn(t *testing.T, workers int, secure bool, driver func(*Worker) Driver) *rig {
+	t.Helper()
+	r := &rig{t: t, asked: make(chan string, 100), release: make(chan struct{})}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	opt := &call.UpstreamOptions{}
 	r.up = listen(t)
-	r.srv = &http.Server{Handler: http.HandlerFunc(upstream), Protocols: new(http.Protocols)}
+	r.srv = &http.Server{Handler: http.HandlerFunc(r.upstream), Protocols: new(http.Protocols)}
 	if secure {
 		r.cert = testTLS(t)
 		opt.TLS = trusting{}
@@ -73,7 +82,7 @@ func newRig(t *testing.T, workers int, secure bool) *rig {
 		r.srv.Protocols.SetUnencryptedHTTP2(true)
 		r.wg.Go(func() { _ = r.srv.Serve(r.up) }) // until it is closed
 	}
-	r.g = NewGroup(Options{N: workers, NewDriver: NewNetpoll})
+	r.g = NewGroup(Options{N: workers, NewDriver: driver})
 	r.hs = NewHandshakes(r.g)
 	host := &fixedHost{target: call.Target{Network: "tcp", Address: r.up.Addr().String(), Options: opt}}
 	r.chain = NewChain(&call.Manager{Director: fixed{host: host}})
@@ -156,8 +165,16 @@ func listen(t *testing.T) net.Listener {
 }
 
 // upstream answers /n with n bytes of pattern.
-func upstream(w http.ResponseWriter, req *http.Request) {
-	n, err := strconv.Atoi(req.URL.Path[1:])
+func (r *rig) upstream(w http.ResponseWriter, req *http.Request) {
+	size, held := strings.CutPrefix(req.URL.Path[1:], "held/")
+	if held {
+		r.asked <- req.URL.Path
+		select {
+		case <-r.release:
+		case <-req.Context().Done():
+		}
+	}
+	n, err := strconv.Atoi(size)
 	if err != nil {
 		http.Error(w, "no", http.StatusNotFound)
 		return
@@ -205,12 +222,14 @@ type client struct {
 
 const clientWindow = 1 << 24
 
-// dial connects and sends preface and SETTINGS.
+// dial connects and sends preface, SETTINGS, and the ACK of the proxy's, which
+// are the first that it does.
 func (r *rig) dial() *client {
 	r.t.Helper()
 	c := r.connect()
 	c.buf.WriteString(http2.ClientPreface)
 	_ = c.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: clientWindow})
+	_ = c.fr.WriteSettingsAck()
 	_ = c.fr.WriteWindowUpdate(0, clientWindow)
 	c.send()
 	return c

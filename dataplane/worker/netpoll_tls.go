@@ -179,7 +179,7 @@ func (d *netpoll) readTLS(k *Sock, c *netConn, toEnd bool) {
 	if d.cipherIn == nil {
 		d.cipherIn = make([]byte, recordHeader+maxCiphertext+cipherRead)
 	}
-	for budget := readBudget; !k.dead && !k.stopped && !c.ended; {
+	for budget := d.budget; !k.dead && !k.stopped && !c.ended; {
 		n, full := 0, true
 		if l.whole == 0 {
 			var errno syscall.Errno
@@ -210,7 +210,7 @@ func (d *netpoll) readTLS(k *Sock, c *netConn, toEnd bool) {
 		if budget -= n; budget <= 0 {
 			d.w.flush()
 			d.w.pause()
-			budget = readBudget
+			budget = d.budget
 		}
 	}
 }
