@@ -1,6 +1,9 @@
 package call
 
-import "github.com/sluice-proxy/sluice/dataplane/clock"
+import (
+	"github.com/sluice-proxy/sluice/dataplane/clock"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+)
 
 // Side is where an error came from.
 type Side uint8
@@ -36,4 +39,8 @@ type Outcome struct {
 	BytesIn  uint64 // request DATA payload
 	BytesOut uint64 // response DATA payload
 	Detail   string // RESPONSE_CODE_DETAILS
+
+	// Response is the response's headers as they are, for header values made of
+	// them; nil but while Route.ResponseOps run.
+	Response *hpack.Block
 }

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"encoding/pem"
 	"strings"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -47,10 +46,10 @@ func certElement(t *call.TLSInfo, details call.CertDetails) string {
 	}
 	parts = append(parts, "Hash="+t.PeerSHA256)
 	if details&call.CertPEM != 0 {
-		parts = append(parts, `Cert="`+urlPEM(t.PeerDER[:1])+`"`)
+		parts = append(parts, `Cert="`+call.URLPEM(t.PeerDER[:1])+`"`)
 	}
 	if details&call.CertChain != 0 {
-		parts = append(parts, `Chain="`+urlPEM(t.PeerDER)+`"`)
+		parts = append(parts, `Chain="`+call.URLPEM(t.PeerDER)+`"`)
 	}
 	if details&call.CertSubject != 0 {
 		parts = append(parts, `Subject="`+t.Subject+`"`)
@@ -69,15 +68,4 @@ func certElement(t *call.TLSInfo, details call.CertDetails) string {
 		}
 	}
 	return strings.Join(parts, ";")
-}
-
-var urlEscaper = strings.NewReplacer("\n", "%0A", " ", "%20", "+", "%2B", "/", "%2F", "=", "%3D")
-
-// urlPEM returns certificates as URL encoded PEM.
-func urlPEM(ders [][]byte) string {
-	var out strings.Builder
-	for _, der := range ders {
-		out.WriteString(urlEscaper.Replace(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))))
-	}
-	return out.String()
 }

@@ -216,9 +216,7 @@ func (x *Exchange) responsePolicy(a *Attempt, b *hpack.Block) {
 		ms := a.rec.Headers.Sub(a.rec.Start).Milliseconds()
 		set(b, x.core.serviceTime.get("x-envoy-upstream-service-time", ms))
 	}
-	if rt := x.dec.Route; rt != nil {
-		x.applyOps(b, rt.ResponseOps)
-	}
+	x.routeResponse(b)
 }
 
 // connectionPolicy is what the connection manager does to every response.

@@ -140,12 +140,14 @@ func (x *Exchange) reply(rp *call.Reply) {
 }
 
 // replyHeaders are the fields of a trailers-only gRPC response. The route's
-// mutations do not change what makes it one.
+// mutations do not change what makes it one; as in Envoy they are made of the
+// response as it would be for another request.
 func (x *Exchange) replyHeaders(rp *call.Reply) []hpack.Field {
 	b := x.core.replyBlock()
-	b.Append(fieldStatus200)
+	b.Append(hpack.NewField(":status", strconv.Itoa(rp.HTTP)))
 	b.Fields = append(b.Fields, rp.Headers...)
-	x.routeReply(b)
+	x.routeResponse(b)
+	b.Fields[0] = fieldStatus200
 	if i := x.head.Index(hdr.ContentType); i >= 0 {
 		set(b, x.head.Fields[i])
 	} else {
@@ -179,7 +181,7 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 		b.AppendCopy("content-length", strconv.Itoa(len(body)))
 	}
 	b.Fields = append(b.Fields, rp.Headers...)
-	x.routeReply(b)
+	x.routeResponse(b)
 	if x.flt != nil {
 		x.filterReply(b, len(body) == 0)
 	}
@@ -199,10 +201,12 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 	x.pumpResponse()
 }
 
-// routeReply applies what the route does to responses.
-func (x *Exchange) routeReply(b *hpack.Block) {
-	if rt := x.dec.Route; rt != nil {
+// routeResponse applies what the route does to responses.
+func (x *Exchange) routeResponse(b *hpack.Block) {
+	if rt := x.dec.Route; rt != nil && len(rt.ResponseOps) > 0 {
+		x.rec.Response = b
 		x.applyOps(b, rt.ResponseOps)
+		x.rec.Response = nil
 	}
 }
 

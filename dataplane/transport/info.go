@@ -19,11 +19,11 @@ func (s *Server) Info(cs *tls.ConnectionState) *call.TLSInfo {
 		Version:    cs.Version,
 		Cipher:     cs.CipherSuite,
 		Resumed:    cs.DidResume,
+		LocalURIs:  s.localURIs(),
 	}
 	if len(cs.PeerCertificates) == 0 {
 		return t
 	}
-	t.LocalURIs = s.localURIs()
 	leaf := cs.PeerCertificates[0]
 	for _, u := range leaf.URIs {
 		t.PeerURIs = append(t.PeerURIs, u.String())

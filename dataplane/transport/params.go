@@ -77,6 +77,16 @@ var standard13 = map[string]bool{
 	"TLS_AES_128_GCM_SHA256": true, "TLS_AES_256_GCM_SHA384": true, "TLS_CHACHA20_POLY1305_SHA256": true,
 }
 
+// CipherName returns BoringSSL's name of a suite.
+func CipherName(id uint16) string {
+	for name, have := range cipherNames {
+		if have == id {
+			return name
+		}
+	}
+	return tls.CipherSuiteName(id)
+}
+
 // ParseCipher returns the suites of one element of TlsParameters.cipher_suites:
 // a BoringSSL or IANA name, or several of equal preference as "[A|B]". (The
 // order of preference is crypto/tls's own in any case.)

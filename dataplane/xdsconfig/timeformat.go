@@ -44,7 +44,7 @@ func checkTimeFormat(format string) string {
 	}
 }
 
-// appendTime appends t in a format that checkTimeFormat took.
+// appendTime appends t in a format.
 func appendTime(dst []byte, format string, t time.Time) []byte {
 	for format != "" {
 		i := strings.IndexByte(format, '%')
@@ -53,8 +53,9 @@ func appendTime(dst []byte, format string, t time.Time) []byte {
 		}
 		dst, format = append(dst, format[:i]...), format[i:]
 		spec := cutTimeSpec(format)
-		if spec == "" {
-			return append(dst, format...)
+		if spec == "" { // not known: left as it is
+			dst, format = append(dst, '%'), format[1:]
+			continue
 		}
 		format = format[len(spec):]
 		switch spec {
