@@ -36,6 +36,10 @@ type Options struct {
 	// ShutdownAccept is how long addresses accept after Shutdown began, at
 	// least; they do while connections are left, for 10 s if this is not longer.
 	ShutdownAccept time.Duration
+	// Rebalance is how often a worker that is busy, and has much more to do
+	// than another, sends one of its clients away with a graceful GOAWAY, so
+	// that it comes back to the other; 0: never.
+	Rebalance time.Duration
 	// MemoryBudget bounds the bytes that the whole proxy holds for slow
 	// receivers; 0: the worker's default.
 	MemoryBudget int64
@@ -101,6 +105,7 @@ func New(o Options) (*Server, error) {
 			Logger:       o.Logger,
 			NewDriver:    worker.NewNetpoll,
 			MemoryBudget: o.MemoryBudget,
+			Rebalance:    o.Rebalance,
 		}),
 		stats: stats{
 			createSuccess: o.Registry.Counter("listener_manager.listener_create_success"),
@@ -117,6 +122,9 @@ func New(o Options) (*Server, error) {
 	o.Registry.Func(func(add func(telemetry.Stat)) { s.http2Stats(o.Registry, add) })
 	o.Registry.Func(s.listenerStats)
 	o.Registry.Func(s.holdStats)
+	if o.Rebalance > 0 {
+		o.Registry.GaugeFunc("server.connections_rebalanced", s.group.Rebalanced)
+	}
 	return s, nil
 }
 

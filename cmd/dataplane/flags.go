@@ -28,6 +28,7 @@ type options struct {
 	drainSeconds         int
 	grace                time.Duration
 	shutdownAccept       time.Duration
+	rebalance            time.Duration
 	mode                 string
 	adminAddressPath     string
 	level                slog.Level
@@ -63,6 +64,7 @@ func parse(args []string) (*options, error) {
 	f.IntVar(&o.concurrency, "concurrency", 0, "workers; 0: one for each processor")
 	f.IntVar(&o.drainSeconds, "drain-time-s", 600, "seconds that calls have to end when their connection drains")
 	f.DurationVar(&o.grace, "shutdown-grace", 5*time.Second, "time that calls have to end after SIGTERM or SIGINT")
+	f.DurationVar(&o.rebalance, "rebalance-interval", 0, "how often a worker that has much more to do than another sends a client away with a graceful GOAWAY; 0: never")
 	f.DurationVar(&o.shutdownAccept, "shutdown-accept", time.Second, "time that new connections are accepted after SIGTERM or SIGINT at least; while others are left, four fifths of the grace")
 	f.StringVar(&o.mode, "mode", "serve", "serve or validate")
 	f.StringVar(&o.adminAddressPath, "admin-address-path", "", "file to write the admin's address to")
@@ -96,8 +98,8 @@ func parse(args []string) (*options, error) {
 	if o.mode != "serve" && o.mode != "validate" {
 		return nil, fmt.Errorf("--mode %q: want serve or validate", o.mode)
 	}
-	if o.drainSeconds < 0 || o.concurrency < 0 || o.grace < 0 || o.shutdownAccept < 0 {
-		return nil, errors.New("--drain-time-s, --concurrency, --shutdown-grace and --shutdown-accept must not be negative")
+	if o.drainSeconds < 0 || o.concurrency < 0 || o.grace < 0 || o.shutdownAccept < 0 || o.rebalance < 0 {
+		return nil, errors.New("--drain-time-s, --concurrency, --rebalance-interval, --shutdown-grace and --shutdown-accept must not be negative")
 	}
 	return o, nil
 }

@@ -18,6 +18,7 @@ type downConn struct {
 	ch       *Chain
 	requests uint32
 	draining bool
+	shown    uint64 // of sock.moved at the last shed
 }
 
 // chainState is what a worker keeps for a chain while it has connections of it.

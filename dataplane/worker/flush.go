@@ -78,6 +78,7 @@ func (k *Sock) writeOnce() (n int, ok bool) {
 	clear(w.iov)
 	if n > 0 {
 		w.core.Counters.Add(k.scope, k.tx, uint64(n))
+		k.moved += uint64(n)
 	}
 	if err != nil {
 		k.doom(err)

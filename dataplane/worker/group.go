@@ -25,6 +25,9 @@ type Options struct {
 	// MemoryBudget bounds the bytes held for slow receivers, in the whole
 	// process; 0: 40 MiB (core-design §6).
 	MemoryBudget int64
+	// Rebalance is how often a worker that has much more to do than another
+	// sends a client away (rebalance.go); 0: never.
+	Rebalance time.Duration
 	// Seed seeds every random choice; 0: from the system. The simulation and
 	// its replays set it.
 	Seed uint64
@@ -41,7 +44,10 @@ const defaultBudget = 40 << 20
 type Group struct {
 	opt     Options
 	workers []*Worker
+	balance *balancer    // nil: none
 	grown   atomic.Int64 // by how much receive windows have grown, see Worker.grow
+
+	rebalanced atomic.Uint64
 }
 
 // NewGroup returns a group of running workers.
@@ -61,6 +67,9 @@ func NewGroup(o Options) *Group {
 	g := &Group{opt: o}
 	for i := range o.N {
 		g.workers = append(g.workers, newWorker(g, i))
+	}
+	if o.Rebalance > 0 && o.N > 1 {
+		g.balance = newBalancer(g, o.Rebalance)
 	}
 	return g
 }
@@ -128,6 +137,9 @@ func (g *Group) ReadCounters(f func(worker int, scopes [][]uint64)) {
 // It returns when every connection is gone and the drivers are closed, with
 // ctx's error if that cut anything short.
 func (g *Group) Shutdown(ctx context.Context) error {
+	if g.balance != nil {
+		g.balance.close()
+	}
 	for _, w := range g.workers {
 		w.post(msg{kind: msgShutdown})
 	}

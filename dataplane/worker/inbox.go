@@ -14,6 +14,7 @@ type msgKind uint8
 const (
 	msgResume   msgKind = iota // a paused call goes on: h, err
 	msgDrain                   // connections of matching chains drain: match, dur
+	msgShed                    // a connection that does share of the work drains
 	msgSweep                   // look for retired hosts
 	msgLeave                   // drain everything, and what comes within dur too
 	msgShutdown                // drain everything and take no more
@@ -27,6 +28,7 @@ type msg struct {
 	err   error
 	match func(*Chain) bool
 	dur   time.Duration
+	share float64
 }
 
 // inbox is how other goroutines reach a worker: they never take its lock.

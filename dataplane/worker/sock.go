@@ -32,9 +32,13 @@ type sockState struct {
 
 	rx, tx call.Counter // byte counters in scope
 	scope  call.Scope
+	moved  uint64 // bytes read and written, and perRead for each read: what it makes the worker do
 
 	next, prev *Sock // w.socks
 }
+
+// perRead is about how many bytes' work a wake-up is.
+const perRead = 4 << 10
 
 // Kinds of a sock's timers.
 const (
@@ -84,6 +88,7 @@ func (k *Sock) fed(n int) {
 	w := k.w
 	w.last = k
 	w.core.Counters.Add(k.scope, k.rx, uint64(n))
+	k.moved += uint64(n) + perRead
 	if k.conn.Dead() {
 		k.dropTail()
 		return // nobody is interested any more; the FIN is

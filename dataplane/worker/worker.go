@@ -191,6 +191,8 @@ func (w *Worker) drainInbox() {
 					d.drain(m.dur)
 				}
 			})
+		case msgShed:
+			w.shed(m.share)
 		case msgSweep:
 			w.sweep()
 		case msgLeave:
