@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Check verifies the invariants of core-design §6 and of the stream tables
+// Check verifies the invariants of docs/core.md, "Flow control" and of the stream tables
 // between events. It is for tests, fuzzers and simulations; it costs time in
 // proportion to the connection's streams.
 func (c *Conn) Check() error {

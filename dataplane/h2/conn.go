@@ -62,7 +62,7 @@ type Conn struct {
 	turn           *Stream // whose OnWritable runs
 	turnLeft       int
 
-	// Receiving: §6 of the core design. recvWin + withheld + unacked = Wc.
+	// Receiving: docs/core.md, "Flow control". recvWin + withheld + unacked = Wc.
 	recvWin    int64
 	unacked    int64
 	heldBytes  int64

@@ -2,7 +2,7 @@ package h2
 
 import "github.com/sluice-proxy/sluice/dataplane/clock"
 
-// Receiving, core-design §6. For every connection and every open stream:
+// Receiving, docs/core.md, "Flow control". For every connection and every open stream:
 //
 //	stream: recvWin + held + unacked = W            W = 65,535 until our SETTINGS are ACKed, then W0; grows, see tune.go
 //	conn:   recvWin + withheld + unacked = Wc       withheld = max(0, Held - H), Held = Σ held

@@ -6,7 +6,7 @@ import (
 	"github.com/sluice-proxy/sluice/dataplane/clock"
 )
 
-// Limits are the bounds on what a peer can make us do (core-design §9). A
+// Limits are the bounds on what a peer can make us do (docs/abuse.md). A
 // rate is a token bucket: Burst tokens, refilled at Rate per second.
 type Limits struct {
 	// RefusedBurst/RefusedRate: streams refused over MaxConcurrentStreams: one

@@ -17,7 +17,7 @@ import (
 //   - every byte arrives in order (position-coded), trailers after the last;
 //   - every stream ends exactly once at either end, cleanly unless one of the
 //     two reset it;
-//   - the invariants of core-design §6 hold after every step;
+//   - the invariants of docs/core.md, "Flow control" hold after every step;
 //   - nothing stalls: when the wire is empty and all bytes were credited, all
 //     streams are over and the windows are whole again;
 //   - no chunk is left over.

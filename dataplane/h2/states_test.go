@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// stateRow is one state of core-design §4.1 with the commands that lead to it
+// stateRow is one state of docs/core.md, "Streams" with the commands that lead to it
 // on stream 1; the last closed stream is 1 too.
 type stateRow struct {
 	name  string
@@ -25,7 +25,7 @@ const (
 	noMsg = "conn PROTOCOL_ERROR"
 )
 
-// TestStateTable goes through the table of core-design §4.1: every event in
+// TestStateTable goes through the table of docs/core.md, "Streams": every event in
 // every state, both roles. The outcome is one of: "" (nothing to see), "conn
 // CODE", "rst CODE", or the handler's calls.
 func TestStateTable(t *testing.T) {

@@ -2,7 +2,7 @@ package h2
 
 import "github.com/sluice-proxy/sluice/dataplane/clock"
 
-// Receive windows grow for long fat paths (core-design §6). A sender that is
+// Receive windows grow for long fat paths (docs/core.md, "Flow control"). A sender that is
 // limited by a window of W gets an update each W/2 bytes, two in a round trip:
 //
 //	grow:   an update of s is due, tuneTrips·RTT after the last one at most, held = 0 at both

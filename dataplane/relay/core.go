@@ -180,7 +180,7 @@ func (c *Core) putBlock(b *hpack.Block) {
 
 // Counters are plain integers by call.Scope and call.Counter. They are read
 // under the worker's lock; atomics would cost more than all else counted here
-// (core-design §10).
+// (docs/core.md, "Counters").
 type Counters [][]uint64
 
 // CountersPerScope fits every kind of scope.

@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 )
 
-// state is where an exchange is (core-design §7.1).
+// state is where an exchange is (docs/core.md, "Exchanges").
 type state uint8
 
 const (

@@ -158,7 +158,7 @@ func TestApplyOps(t *testing.T) {
 }
 
 // TestGRPCTimeoutUpstream: verbatim, unless the route lowers it or time was
-// spent here (core-design §7.3).
+// spent here (docs/core.md, "Deadlines").
 func TestGRPCTimeoutUpstream(t *testing.T) {
 	tests := []struct {
 		name  string

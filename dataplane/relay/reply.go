@@ -94,7 +94,7 @@ var (
 )
 
 // reply answers the client in place of an upstream, in whatever state the call
-// is (core-design §7.2), and ends the attempt in progress.
+// is (docs/core.md, "Local replies"), and ends the attempt in progress.
 func (x *Exchange) reply(rp *call.Reply) {
 	if x.state >= stateFinished {
 		return
@@ -268,7 +268,7 @@ func (d *Downstream) DrainDeadline() {
 	})
 }
 
-// Evict ends the call because the bytes it holds are needed (core-design §6).
+// Evict ends the call because the bytes it holds are needed (docs/core.md, "Flow control").
 func (x *Exchange) Evict() { x.reply(replyHeldBytes) }
 
 // EvictHolder ends the call whose stream of this connection holds too much.

@@ -11,7 +11,7 @@ import (
 )
 
 // holdLimit is how long response headers may wait for the status when the
-// route retries on one (core-design §7.1, "may hold").
+// route retries on one (docs/core.md, "Exchanges", may wait).
 const holdLimit = 100 * time.Millisecond
 
 // backOffBase is Envoy's default of RetryPolicy.retry_back_off.base_interval;

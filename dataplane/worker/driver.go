@@ -24,7 +24,7 @@ import (
 //	b := k.readBuf()
 //	n, err := read(fd, b)     // non-blocking
 //	k.fed(n)  or  k.eof(err)
-//	w.pause()                 // optional: the adaptive yield of core-design §5.3
+//	w.pause()                 // optional: the adaptive yield of docs/core.md, "The netpoll driver"
 //	w.end()                   // inbox, due timers, flush of dirty socks, timer, unlock
 //
 // A long batch calls w.flush() between its parts; w.pause() gives the lock

@@ -92,7 +92,7 @@ func (k *Sock) writeOnce() (n int, ok bool) {
 }
 
 // writeNow is h2.Handler.Flush: a write in the middle of a batch, so that room
-// is what the socket refuses and not what a batch produces (core-design §5.4).
+// is what the socket refuses and not what a batch produces (docs/core.md, "The netpoll driver").
 func (k *Sock) writeNow() {
 	if !k.connected || k.dead {
 		return

@@ -23,7 +23,7 @@ type Options struct {
 	// enter it before NewGroup has returned.
 	NewDriver func(w *Worker) Driver
 	// MemoryBudget bounds the bytes held for slow receivers, in the whole
-	// process; 0: 40 MiB (core-design §6).
+	// process; 0: 40 MiB (docs/core.md, "Flow control").
 	MemoryBudget int64
 	// Rebalance is how often a worker that has much more to do than another
 	// sends a client away (rebalance.go); 0: never.

@@ -158,7 +158,7 @@ func (d *netpoll) read(k *Sock, toEnd bool) {
 // yield lets the goroutines that the poller made runnable together with this
 // one add to the same output before it is written. It wakes an idle processor,
 // which costs a lone stream dearly, so it is done only while it merges batches:
-// the score counts whether another batch ran meanwhile (core-design §5.3).
+// the score counts whether another batch ran meanwhile (docs/core.md, "The netpoll driver").
 func (d *netpoll) yield() {
 	w := d.w
 	w.events++

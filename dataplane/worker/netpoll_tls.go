@@ -30,7 +30,7 @@ const (
 
 var errUnsent = errors.New("worker: the peer makes us write and does not read")
 
-// tlsLayer is the net.Conn under a tls.Conn (core-design §5.5). While the
+// tlsLayer is the net.Conn under a tls.Conn (docs/core.md, "TLS"). While the
 // handshake lasts it is the socket, in a goroutine that may block. Afterwards
 // it is memory, under the worker's lock: Read takes from in, Write appends to
 // out and never fails, because crypto/tls remembers a failed write for ever.

@@ -12,7 +12,7 @@ import (
 )
 
 // hostPool is one worker's connections to one host, and the attempts that wait
-// for a stream on them (core-design §7.5). Connections are filled, not spread
+// for a stream on them (docs/core.md, "Upstream pools"). Connections are filled, not spread
 // over: batches make small calls cheap.
 type hostPool struct {
 	w      *Worker

@@ -126,7 +126,7 @@ const (
 	gotTrailers stateOf = "trailers queued"
 )
 
-// TestLocalReplies walks the table of core-design §7.2: what the client gets,
+// TestLocalReplies walks the table of docs/core.md, "Local replies": what the client gets,
 // by what it has got before, why the call ends, and whether it is gRPC.
 func TestLocalReplies(t *testing.T) {
 	type want struct{ grpc, other string }

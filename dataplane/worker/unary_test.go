@@ -204,7 +204,7 @@ func (l *loop) round(n int) {
 	l.now += 1e5
 }
 
-// TestUnaryAllocs: a call costs at most 2 allocations (design.md §5), all of
+// TestUnaryAllocs: a call costs at most 2 allocations (the target), all of
 // client, proxy and server together.
 func TestUnaryAllocs(t *testing.T) {
 	for _, full := range []bool{false, true} {

@@ -60,7 +60,7 @@ type Worker struct {
 
 	leaving clock.Nanos // the process ends about then; 0: it does not
 
-	// Used by the driver's adaptive yield (core-design §5.3).
+	// Used by the driver's adaptive yield (docs/core.md, "The netpoll driver").
 
 	events uint64 // batches of downstream connections
 	score  int    // 0..8: how often yielding merged batches lately
@@ -260,13 +260,13 @@ func (w *Worker) grow(n int64) bool {
 	return true
 }
 
-// evict ends calls until a quarter of the budget is free (core-design §6).
+// evict ends calls until a quarter of the budget is free (docs/core.md, "Flow control").
 func (w *Worker) evict() {
 	w.downH2.HeldOverflow += uint64(w.core.Evict(w.budget() * 3 / 4))
 }
 
 // scopesAtOnce is how many scopes a scrape reads under the lock at once: about
-// 64 KiB of counters (core-design §10).
+// 64 KiB of counters (docs/core.md, "Counters").
 const scopesAtOnce = 64 << 10 / (8 * relay.CountersPerScope)
 
 // readCounters calls f with pieces of the counters: arrays of other pieces are

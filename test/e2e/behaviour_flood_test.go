@@ -12,7 +12,7 @@ import (
 
 // TestStalledFlood: clients leave as many calls stalled as the proxy's four
 // connections to the backend carry. Another client's call gets through within
-// seconds: the calls that hold most for longest end (core-design §6 (c)).
+// seconds: the calls that hold most for longest end (docs/core.md, "Flow control").
 func TestStalledFlood(t *testing.T) {
 	s := newScene(t, fixedConfig{})
 	n := 0

@@ -15,7 +15,7 @@ import (
 // TestStalledStreams: clients that never open their windows hold all that a
 // stream may hold of one upstream connection; their neighbours on it are not
 // slowed. 60 are lent from, 127 are one less than what leaves nothing
-// (core-design §6).
+// (docs/core.md, "Flow control").
 func TestStalledStreams(t *testing.T) {
 	for _, stalled := range []int{60, 127} {
 		t.Run(fmt.Sprint(stalled), func(t *testing.T) {
