@@ -102,7 +102,7 @@ func (h *Handler) collect(r *http.Request) ([]telemetry.Stat, error) {
 	_, used := q["usedonly"]
 	var out []telemetry.Stat
 	for _, s := range h.o.Registry.Collect(h.o.Counters) {
-		if (used && s.Value == 0) || (filter != nil && !filter.MatchString(s.Name)) {
+		if (used && s.Value == 0 && s.Text == "") || (filter != nil && !filter.MatchString(s.Name)) {
 			continue
 		}
 		out = append(out, s)
@@ -120,17 +120,20 @@ func (h *Handler) stats(w http.ResponseWriter, r *http.Request) {
 	case "", "text":
 		var b strings.Builder
 		for _, s := range stats {
-			if s.Histogram != nil {
+			switch {
+			case s.Histogram != nil:
 				fmt.Fprintf(&b, "%s: %v\n", s.Name, s.Histogram)
-				continue
+			case s.IsText:
+				fmt.Fprintf(&b, "%s: %q\n", s.Name, s.Text)
+			default:
+				fmt.Fprintf(&b, "%s: %d\n", s.Name, s.Value)
 			}
-			fmt.Fprintf(&b, "%s: %d\n", s.Name, s.Value)
 		}
 		text(w, b.String())
 	case "json":
 		type stat struct {
 			Name      string `json:"name"`
-			Value     uint64 `json:"value"` // of a histogram: how much it counted
+			Value     any    `json:"value"` // a number or a text; of a histogram, how much it counted
 			Histogram string `json:"histogram,omitempty"`
 		}
 		out := struct {
@@ -138,6 +141,9 @@ func (h *Handler) stats(w http.ResponseWriter, r *http.Request) {
 		}{[]stat{}}
 		for _, s := range stats {
 			st := stat{Name: s.Name, Value: s.Value}
+			if s.IsText {
+				st.Value = s.Text
+			}
 			if s.Histogram != nil {
 				st.Histogram = s.Histogram.String()
 			}

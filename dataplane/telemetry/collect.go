@@ -21,9 +21,28 @@ type Stat struct {
 	// Histogram, if not nil, is what Value counts.
 	Histogram *Histogram
 
+	// IsText: the value is Text, and Value is 0.
+	IsText bool
+	Text   string
+
 	// For Prometheus: the name without the scope's, and the scope's as a label.
 	Base, Label, LabelValue string
+	Label2, Label2Value     string // a second one; empty: none
 }
+
+// TextStat returns a stat whose value is a text.
+func TextStat(name, text string) Stat {
+	return Stat{Name: name, Base: name, IsText: true, Text: text}
+}
+
+// Sanitize returns a configured name as it may stand in a stat's
+// (Envoy: Stats::Utility::sanitizeStatsName).
+func Sanitize(name string) string {
+	name = strings.TrimPrefix(strings.TrimSuffix(name, "."), ".")
+	return sanitizer.Replace(name)
+}
+
+var sanitizer = strings.NewReplacer("://", "_", ":/", "_", ":", "_", "\x00", "_")
 
 // Collect returns all stats, sorted by name. src may be nil.
 func (r *Registry) Collect(src Source) []Stat {

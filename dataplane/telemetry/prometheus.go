@@ -17,6 +17,9 @@ func WritePrometheus(w io.Writer, stats []Stat) error {
 	families := map[string]*dto.MetricFamily{}
 	var order []string
 	for _, s := range stats {
+		if s.IsText {
+			continue // as Envoy, unless asked for text readouts
+		}
 		name := promName(s.Base)
 		fam, ok := families[name]
 		if !ok {
@@ -34,6 +37,9 @@ func WritePrometheus(w io.Writer, stats []Stat) error {
 		m := &dto.Metric{}
 		if s.Label != "" {
 			m.Label = []*dto.LabelPair{{Name: proto.String(s.Label), Value: proto.String(s.LabelValue)}}
+		}
+		if s.Label2 != "" {
+			m.Label = append(m.Label, &dto.LabelPair{Name: proto.String(s.Label2), Value: proto.String(s.Label2Value)})
 		}
 		switch {
 		case s.Histogram != nil:

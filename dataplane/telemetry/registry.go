@@ -67,10 +67,11 @@ func NewRegistry() *Registry {
 }
 
 // Scope returns the scope of that kind and name, making it if there is none.
+// Names that Sanitize makes the same have the same scope.
 func (r *Registry) Scope(kind Kind, name string) call.Scope {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := scope{kind, name}
+	k := scope{kind, Sanitize(name)}
 	if s, ok := r.byName[k]; ok {
 		return s
 	}

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,5 +117,27 @@ func TestServer(t *testing.T) {
 	live = true
 	if read()["server.live"] != 1 {
 		t.Error("server.live does not follow")
+	}
+}
+
+// Names of the configuration stand in stats as in Envoy: a cluster that is
+// named like its address, in both forms.
+func TestNamesAreSanitized(t *testing.T) {
+	r := NewRegistry()
+	r.Scope(KindCluster, "127.0.0.1:25001")
+	r.Func(func(add func(Stat)) { add(TextStat("control_plane.identifier", "x")) })
+	var names []string
+	for _, s := range r.Collect(nil) {
+		names = append(names, s.Name)
+	}
+	if want := "cluster.127.0.0.1_25001.upstream_rq_total"; !slices.Contains(names, want) {
+		t.Errorf("no %s in %q", want, names)
+	}
+	var b strings.Builder
+	if err := WritePrometheus(&b, r.Collect(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if want := `envoy_cluster_upstream_rq_total{envoy_cluster_name="127.0.0.1_25001"} 0`; !strings.Contains(b.String(), want) || strings.Contains(b.String(), "identifier") {
+		t.Errorf("want %s, and no text, in\n%s", want, b.String())
 	}
 }

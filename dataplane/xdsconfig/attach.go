@@ -150,6 +150,7 @@ func (m *Manager) abandon() {
 		m.server.Remove(name)
 	}
 	m.cancel()
+	close(m.stopped) // run was not started, and do must not wait for it
 	m.running.Wait()
 }
 

@@ -273,6 +273,5 @@ func (m *Manager) applied(r *xdsclient.Response, err error) {
 	if err == nil {
 		m.versions[r.TypeURL] = r.Version
 	}
-	m.stats.update(r.TypeURL, err)
 	m.answers = append(m.answers, answer{r, err})
 }

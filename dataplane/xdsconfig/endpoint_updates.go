@@ -15,6 +15,10 @@ type endpointState struct {
 	version string
 	updated time.Time
 	failure *failure
+
+	updates   updates
+	unchanged uint64 // of its updates, those that changed no host
+
 	// lapsed: for a time nobody was subscribed, so res may be old. It serves
 	// if no other comes within lapsedWait.
 	lapsed bool
@@ -32,33 +36,42 @@ func (m *Manager) applyEndpoints(b *batch[*cluster.Assignment]) {
 			continue // no cluster wants it any more
 		}
 		if res.err != nil {
+			es.updates.rejected++
 			es.failure = &failure{res.content, b.response.Version, time.Now(), res.err}
 			m.log.Warn("endpoints refused, the last good version stays", "endpoint", res.name, "version", b.response.Version, "reason", res.err)
 			continue
 		}
 		es.failure = nil
 		es.version = b.response.Version
+		es.updates.accept(es.version)
 		if es.res == nil || es.res.print != res.print {
 			es.updated = time.Now()
 		}
 		changed := es.res != res || es.lapsed
 		es.res, es.lapsed = res, false
 		if !changed {
+			es.unchanged++
 			continue
 		}
+		rebuilt := false
 		for u := range es.users {
-			m.setEndpoints(u, res.value)
+			rebuilt = m.setEndpoints(u, res.value) || rebuilt
+		}
+		if !rebuilt {
+			es.unchanged++
 		}
 	}
 	m.applied(b.response, b.fault())
 }
 
-// setEndpoints gives u its endpoints, whether it warms for them or serves.
-func (m *Manager) setEndpoints(u *clusterUnit, a *cluster.Assignment) {
-	if u.update(a) {
+// setEndpoints gives u its endpoints, whether it warms for them or serves. It
+// reports whether anything changed.
+func (m *Manager) setEndpoints(u *clusterUnit, a *cluster.Assignment) (changed bool) {
+	if changed = u.update(a); changed {
 		m.dirty.sweep = true
 	}
 	m.clusterWarm(u)
+	return changed
 }
 
 // useEndpoints makes u a user of its EDS resource. If that is known and up to
@@ -95,7 +108,7 @@ func (m *Manager) endpointsTimeout(u *clusterUnit, es *endpointState) {
 		return
 	}
 	m.log.Warn("cluster no longer waits", "cluster", u.state.name, "reason", u.waits)
-	m.stats.fetchTimeout.Add(1)
+	es.updates.timeout++
 	m.clusterWarm(u)
 }
 

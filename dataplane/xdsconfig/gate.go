@@ -107,7 +107,7 @@ func (m *Manager) await(typeURL string, src source) {
 	m.deadline = m.later(src.timeout, func() {
 		if m.stage == s && !m.answered {
 			m.log.Warn("initialisation no longer waits", "reason", s.String())
-			m.stats.fetchTimeout.Add(1)
+			m.timeouts[typeURL]++
 			m.answered = true
 		}
 	})

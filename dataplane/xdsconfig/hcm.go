@@ -148,6 +148,7 @@ func (hc *managerCompiler) routes(a *at, m *hcmv3.HttpConnectionManager, ln *Lis
 			here.field("route_config_name").errorf("value is required")
 			return
 		}
+		ln.addStatPrefix(name, m.GetStatPrefix())
 		ln.addRoutes(name, fetchTimeout(s.Rds.GetConfigSource()))
 		hc.out.Director = a.r.env.routes(name)
 	case nil:

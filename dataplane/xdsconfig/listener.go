@@ -16,6 +16,8 @@ type Listener struct {
 	*listener.Listener
 	Routes  []RouteSource // RouteConfigurations by name; each once
 	Secrets Secrets       // of its TLS contexts
+
+	statPrefixes map[string][]string // of the connection managers, by the RouteConfiguration that they take
 }
 
 // RouteSource is an RDS subscription of a listener.

@@ -93,6 +93,7 @@ type Manager struct {
 	secrets   map[string]*secretState
 	following bool              // files are watched
 	versions  map[string]string // last applied version by type URL
+	timeouts  map[string]uint64 // first responses that did not come in time, by type URL
 	dirty     dirty
 	answers   []answer
 
@@ -142,6 +143,7 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 		listeners: map[string]*listenerState{}, routes: map[string]*routeState{}, secrets: map[string]*secretState{},
 		files:           transport.NewFiles(o.Logger),
 		versions:        map[string]string{},
+		timeouts:        map[string]uint64{},
 		lapsedEndpoints: lapsedNames{most: maxLapsedEndpoints},
 		lapsedRoutes:    lapsedNames{most: maxLapsedRoutes},
 		lapsedSecrets:   lapsedNames{most: maxLapsedSecrets},
@@ -150,6 +152,7 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 	m.existing.Store(&map[string]*cluster.Handle{})
 	if r := o.Registry; r != nil {
 		r.Func(func(add func(telemetry.Stat)) { m.membership(r, add) })
+		r.Func(func(add func(telemetry.Stat)) { m.updateStats(r, add) })
 	}
 	env := m.env(o, o.RefuseUnknownDynamicFields)
 	m.clusterIntake = newIntake(env, func() *clusterv3.Cluster { return new(clusterv3.Cluster) },
@@ -337,7 +340,10 @@ func (m *Manager) Response(r *xdsclient.Response) {
 func (m *Manager) StreamUp() { m.stats.connected.Set(1) }
 
 // StreamDown implements xdsclient.Handler. What was received stays valid.
-func (m *Manager) StreamDown(error) { m.stats.connected.Set(0) }
+func (m *Manager) StreamDown(error) {
+	m.stats.connected.Set(0)
+	m.box.post(m.streamFailed)
+}
 
 // Ready is closed when the proxy is initialised: the first clusters are warm
 // and the first listeners serve.

@@ -17,7 +17,9 @@ type routeState struct {
 	version string
 	updated time.Time
 	failure *failure
-	lapsed  bool // for a time nobody was subscribed; see endpointState
+	updates updates
+	reloads uint64 // of its updates, those that brought another table
+	lapsed  bool   // for a time nobody was subscribed; see endpointState
 }
 
 func (rs *routeState) used() bool { return len(rs.users) > 0 }
@@ -32,18 +34,21 @@ func (m *Manager) applyRoutes(b *batch[*route.Table]) {
 			continue // no listener wants it any more
 		}
 		if res.err != nil {
+			rs.updates.rejected++
 			rs.failure = &failure{res.content, b.response.Version, time.Now(), res.err}
 			m.log.Warn("routes refused, the last good version stays", "route", res.name, "version", b.response.Version, "reason", res.err)
 			continue
 		}
 		rs.failure = nil
 		rs.version = b.response.Version
+		rs.updates.accept(rs.version)
 		if rs.res == res && !rs.lapsed {
 			continue
 		}
 		if rs.res == nil || rs.res.print != res.print {
 			rs.cell.table.Store(res.value)
 			rs.updated = time.Now()
+			rs.reloads++
 			m.log.Info("routes serve", "route", res.name, "version", b.response.Version)
 		}
 		first := rs.res == nil || rs.lapsed
@@ -76,14 +81,15 @@ func (m *Manager) routesTimeout(u *listenerUnit, name string) {
 	if u.state.warming != u || !u.waits[name] {
 		return
 	}
-	if rs := m.routes[name]; rs.res != nil {
+	rs := m.routes[name]
+	if rs.res != nil {
 		m.log.Info("listener takes the routes that it had", "listener", u.state.name, "route", name, "version", rs.version)
 		rs.lapsed = false
 		m.routesKnown(rs, name)
 		return
 	}
 	m.log.Warn("listener no longer waits", "listener", u.state.name, "reason", "routes "+name)
-	m.stats.fetchTimeout.Add(1)
+	rs.updates.timeout++
 	m.routesCame(u, name)
 }
 

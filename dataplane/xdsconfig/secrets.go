@@ -21,6 +21,7 @@ type secretState struct {
 	version string
 	updated time.Time
 	failure *failure
+	updates updates
 	lapsed  bool // for a time nobody was subscribed; see endpointState
 }
 
@@ -146,7 +147,9 @@ func (m *Manager) secretTimeout(b *boundSecret) {
 		return
 	}
 	m.log.Warn(b.set.owner+" no longer waits", "reason", fmt.Sprintf("secret %q", b.src.Name))
-	m.stats.fetchTimeout.Add(1)
+	if ss := m.secrets[b.src.Name]; b.src.Path == "" && ss != nil {
+		ss.updates.timeout++
+	}
 	m.secretCame(b)
 }
 
@@ -209,11 +212,13 @@ func (m *Manager) applySecrets(b *batch[*tlsv3.Secret]) {
 			}
 		}
 		if err != nil {
+			ss.updates.rejected++
 			ss.failure = &failure{res.content, b.response.Version, time.Now(), err}
 			m.log.Warn("secret refused, the last good version stays", "secret", res.name, "version", b.response.Version, "reason", err)
 			continue
 		}
 		ss.failure, ss.res, ss.version, ss.lapsed = nil, res, b.response.Version, false
+		ss.updates.accept(ss.version)
 	}
 	m.applied(b.response, b.fault(errs...))
 }

@@ -1,6 +1,10 @@
 package xdsconfig
 
 import (
+	"cmp"
+	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/telemetry"
 	"github.com/sluice-proxy/sluice/xdsclient"
 )
@@ -11,25 +15,17 @@ type stats struct {
 	clustersActive, clustersWarming                  *telemetry.Counter
 	listenerAdded, listenerModified, listenerRemoved *telemetry.Counter
 	listenersWarming                                 *telemetry.Counter
-	fetchTimeout, connected                          *telemetry.Counter
-	success, rejected                                map[string]*telemetry.Counter // by type URL
-}
-
-// updateNames are the prefixes of the counters of a type's updates. Envoy
-// counts EDS per cluster and RDS per route; here each type has one.
-var updateNames = map[string]string{
-	xdsclient.ClusterType:  "cluster_manager.cds.",
-	xdsclient.EndpointType: "cluster_manager.eds.",
-	xdsclient.ListenerType: "listener_manager.lds.",
-	xdsclient.RouteType:    "listener_manager.rds.",
-	xdsclient.SecretType:   "sds.",
+	connected                                        *telemetry.Counter
 }
 
 func newStats(r *telemetry.Registry) stats {
 	if r == nil {
 		r = telemetry.NewRegistry()
 	}
-	s := stats{
+	// Requests are not limited in rate, so none is held back.
+	r.Counter("control_plane.rate_limit_enforced")
+	r.Gauge("control_plane.pending_requests")
+	return stats{
 		clusterAdded:     r.Counter("cluster_manager.cluster_added"),
 		clusterModified:  r.Counter("cluster_manager.cluster_modified"),
 		clusterRemoved:   r.Counter("cluster_manager.cluster_removed"),
@@ -39,24 +35,170 @@ func newStats(r *telemetry.Registry) stats {
 		listenerModified: r.Counter("listener_manager.listener_modified"),
 		listenerRemoved:  r.Counter("listener_manager.listener_removed"),
 		listenersWarming: r.Gauge("listener_manager.total_listeners_warming"),
-		fetchTimeout:     r.Counter("cluster_manager.init_fetch_timeout"),
 		connected:        r.Gauge("control_plane.connected_state"),
-		success:          map[string]*telemetry.Counter{},
-		rejected:         map[string]*telemetry.Counter{},
 	}
-	for url, prefix := range updateNames {
-		s.success[url] = r.Counter(prefix + "update_success")
-		s.rejected[url] = r.Counter(prefix + "update_rejected")
-	}
-	return s
 }
 
-func (s *stats) update(typeURL string, err error) {
-	if err != nil {
-		s.rejected[typeURL].Add(1)
+// updates count what became of one subscription: of a type with all its
+// resources, or of one resource by name.
+type updates struct {
+	success, rejected, failure, timeout uint64
+
+	version string    // last accepted
+	at      time.Time // when
+}
+
+func (u *updates) accept(version string) {
+	u.success++
+	u.version, u.at = version, time.Now()
+}
+
+// stats hands out the counters by the last part of Envoy's names
+// (SUBSCRIPTION_STATS). An attempt is counted when it begins, and there is
+// always one under way.
+func (u *updates) stats(add func(name string, value uint64, gauge bool)) {
+	add("update_attempt", 1+u.success+u.rejected+u.failure+u.timeout, false)
+	add("update_success", u.success, false)
+	add("update_rejected", u.rejected, false)
+	add("update_failure", u.failure, false)
+	add("init_fetch_timeout", u.timeout, false)
+	version, at := uint64(0), uint64(0)
+	if !u.at.IsZero() {
+		version, at = xxh64(u.version), uint64(u.at.UnixMilli())
+	}
+	add("version", version, true)
+	add("update_time", at, true)
+}
+
+// updateStats hands out the stats of what comes from the control plane: of the
+// types with all their resources, and of each resource that somebody uses. Any
+// goroutine may call it.
+func (m *Manager) updateStats(r *telemetry.Registry, add func(telemetry.Stat)) {
+	if m.client == nil {
 		return
 	}
-	s.success[typeURL].Add(1)
+	st := m.client.Status()
+	add(telemetry.TextStat("control_plane.identifier", st.ControlPlane))
+	var timeouts map[string]uint64
+	m.do(func() {
+		timeouts = m.fetchTimeouts()
+		m.edsStats(r, add)
+		m.rdsStats(add)
+		m.sdsStats(add)
+	})
+	for _, t := range st.Types {
+		prefix, ok := map[string]string{xdsclient.ClusterType: "cluster_manager.cds.", xdsclient.ListenerType: "listener_manager.lds."}[t.TypeURL]
+		if !ok {
+			continue // counted by resource
+		}
+		u := updates{success: t.Successes, rejected: t.Rejections, failure: t.Failures, timeout: timeouts[t.TypeURL], version: t.Accepted, at: t.AcceptedAt}
+		u.stats(func(name string, value uint64, gauge bool) {
+			add(telemetry.Stat{Name: prefix + name, Base: prefix + name, Value: value, Gauge: gauge})
+		})
+		add(telemetry.TextStat(prefix+"version_text", t.Accepted))
+	}
+}
+
+// fetchTimeouts returns a copy of m.timeouts.
+func (m *Manager) fetchTimeouts() map[string]uint64 {
+	out := make(map[string]uint64, len(m.timeouts))
+	for url, n := range m.timeouts {
+		out[url] = n
+	}
+	return out
+}
+
+// edsStats are those of the endpoints, under the names of their clusters.
+func (m *Manager) edsStats(r *telemetry.Registry, add func(telemetry.Stat)) {
+	done := map[call.Scope]bool{} // two versions of a cluster have one name
+	for _, es := range m.endpoints {
+		for u := range es.users {
+			scope := u.cl.Scope()
+			if done[scope] {
+				continue
+			}
+			done[scope] = true
+			show := func(name string, value uint64, gauge bool) {
+				if st, ok := r.Within(scope, name, value); ok {
+					st.Gauge = gauge
+					add(st)
+				}
+			}
+			es.updates.stats(show)
+			show("update_empty", 0, false) // a name that is missing in a response has not changed
+			show("update_no_rebuild", es.unchanged, false)
+			show("assignment_stale", 0, false) // endpoint_stale_after is ignored
+		}
+	}
+}
+
+// rdsStats are those of the routes, under the stat_prefix of each connection
+// manager that uses them.
+func (m *Manager) rdsStats(add func(telemetry.Stat)) {
+	type key struct{ prefix, name string }
+	done := map[key]bool{}
+	for name, rs := range m.routes {
+		for u := range rs.users {
+			for _, prefix := range u.res.value.statPrefixes[name] {
+				k := key{telemetry.Sanitize(prefix), telemetry.Sanitize(name)}
+				if done[k] {
+					continue
+				}
+				done[k] = true
+				show := func(stat string, value uint64, gauge bool) {
+					add(telemetry.Stat{
+						Name: "http." + k.prefix + ".rds." + k.name + "." + stat, Base: "http.rds." + stat, Value: value, Gauge: gauge,
+						Label: "envoy_http_conn_manager_prefix", LabelValue: k.prefix, Label2: "envoy_rds_route_config", Label2Value: k.name,
+					})
+				}
+				rs.updates.stats(show)
+				show("update_empty", 0, false)
+				show("config_reload", rs.reloads, false)
+				show("config_reload_time_ms", uint64(max(rs.updated.UnixMilli(), 0)), true)
+			}
+		}
+	}
+}
+
+// sdsStats are those of the secrets that come over ADS.
+func (m *Manager) sdsStats(add func(telemetry.Stat)) {
+	for name, ss := range m.secrets {
+		if !ss.used() {
+			continue
+		}
+		prefix := "sds." + telemetry.Sanitize(name) + "."
+		ss.updates.stats(func(stat string, value uint64, gauge bool) {
+			add(telemetry.Stat{Name: prefix + stat, Base: prefix + stat, Value: value, Gauge: gauge})
+		})
+	}
+}
+
+// streamFailed counts the end of a stream for all that is subscribed by name.
+func (m *Manager) streamFailed() {
+	for _, es := range m.endpoints {
+		if es.used() {
+			es.updates.failure++
+		}
+	}
+	for _, rs := range m.routes {
+		if rs.used() {
+			rs.updates.failure++
+		}
+	}
+	for _, ss := range m.secrets {
+		if ss.used() {
+			ss.updates.failure++
+		}
+	}
+}
+
+// addStatPrefix notes that a connection manager of the listener takes those
+// routes.
+func (ln *Listener) addStatPrefix(routes, prefix string) {
+	if ln.statPrefixes == nil {
+		ln.statPrefixes = make(map[string][]string)
+	}
+	ln.statPrefixes[routes] = append(ln.statPrefixes[routes], cmp.Or(prefix, "-"))
 }
 
 func (s *stats) clusters(all map[string]*clusterState) {
