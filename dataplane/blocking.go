@@ -3,6 +3,9 @@ package dataplane
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -30,7 +33,7 @@ type Request struct {
 // BlockingFunc decides about one call, and may wait for whatever it needs: a
 // database, a token's check, a connection. ctx ends with its time or with the
 // director. Its error ends the call: a *call.Reply as it says, anything else
-// as UNAVAILABLE.
+// as UNAVAILABLE. A panic ends it with INTERNAL.
 type BlockingFunc func(ctx context.Context, r *Request) (call.Decision, error)
 
 // BlockingOptions bound a BlockingDirector. The zero value is usable.
@@ -42,6 +45,9 @@ type BlockingOptions struct {
 	// function then sees up to call.Manager.MaxPeekBytes. A client that sends
 	// no message before it has heard from the server waits for ever.
 	Peek bool
+	// Logger gets panics of the function, which cost their call only. nil:
+	// nothing is logged.
+	Logger *slog.Logger
 }
 
 const (
@@ -61,6 +67,7 @@ type BlockingDirector struct {
 	pending int
 	timeout time.Duration
 	peek    bool
+	log     *slog.Logger
 	ctx     context.Context //nolint:containedctx // of all decisions; ended by Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -97,6 +104,9 @@ var errDirectorClosed = &call.Reply{
 	HTTP: 503, GRPC: call.Unavailable, Message: "the director is closed", Detail: "director_closed",
 }
 
+// errDirectorPanic is the answer when the function has panicked.
+var errDirectorPanic = &call.Reply{HTTP: 500, GRPC: call.Internal, Message: "internal error", Detail: "internal_error"}
+
 // errDirectorBusy is the answer when too many calls wait.
 var errDirectorBusy = &call.Reply{
 	HTTP: 503, GRPC: call.ResourceExhausted, Flag: call.OverloadManager, Message: "too many calls wait for a decision", Detail: "director_busy",
@@ -110,7 +120,13 @@ func NewBlockingDirector(decide BlockingFunc, o BlockingOptions) *BlockingDirect
 	if o.Pending <= 0 {
 		o.Pending = defaultPending
 	}
-	d := &BlockingDirector{decide: decide, limit: o.Concurrency, pending: o.Pending, timeout: o.Timeout, peek: o.Peek, asked: make(map[slot]*question)}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := &BlockingDirector{
+		decide: decide, limit: o.Concurrency, pending: o.Pending, timeout: o.Timeout, peek: o.Peek, log: o.Logger,
+		asked: make(map[slot]*question),
+	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
@@ -180,14 +196,20 @@ func (d *BlockingDirector) work(q *question) {
 }
 
 // ask calls the function with its time.
-func (d *BlockingDirector) ask(q *question) (call.Decision, error) {
+func (d *BlockingDirector) ask(q *question) (decision call.Decision, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.log.Error("panic in a blocking director's function", "reason", fmt.Sprint(r), "path", q.request.Path, "stack", string(debug.Stack()))
+			decision, err = call.Decision{}, errDirectorPanic
+		}
+	}()
 	ctx := d.ctx
 	if d.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d.timeout)
 		defer cancel()
 	}
-	decision, err := d.decide(ctx, &q.request)
+	decision, err = d.decide(ctx, &q.request)
 	if err != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = &call.Reply{HTTP: 504, GRPC: call.DeadlineExceeded, Message: "no decision in time", Detail: "director_timeout"}
 	}

@@ -3,8 +3,11 @@
 package dataplane
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +24,7 @@ import (
 func TestBlockingDirector(t *testing.T) {
 	h, _ := backend(t, &echo.Server{Instance: "one"})
 	release := make(chan struct{})
+	var log bytes.Buffer // read when the director is closed
 	d := NewBlockingDirector(func(ctx context.Context, r *Request) (call.Decision, error) {
 		who, _ := r.Headers.GetName("who")
 		switch who {
@@ -30,6 +34,8 @@ func TestBlockingDirector(t *testing.T) {
 			return call.Decision{}, &call.Reply{HTTP: 403, GRPC: call.PermissionDenied, Message: "not you"}
 		case "broken":
 			return call.Decision{}, errors.New("the database is gone")
+		case "mad":
+			panic("a bug")
 		case "late":
 			<-ctx.Done()
 			return call.Decision{}, ctx.Err()
@@ -38,7 +44,7 @@ func TestBlockingDirector(t *testing.T) {
 			t.Errorf("request %+v", r)
 		}
 		return call.Decision{Backends: h}, nil
-	}, BlockingOptions{Timeout: 2 * time.Second})
+	}, BlockingOptions{Timeout: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	defer d.Close()
 	s := newServer(t)
 	mustServe(t, s, version(t, 1, d))
@@ -52,7 +58,7 @@ func TestBlockingDirector(t *testing.T) {
 		patient <- err
 	}()
 	for who, want := range map[string]codes.Code{
-		"quick": codes.OK, "refused": codes.PermissionDenied, "broken": codes.Unavailable, "late": codes.DeadlineExceeded,
+		"quick": codes.OK, "mad": codes.Internal, "refused": codes.PermissionDenied, "broken": codes.Unavailable, "late": codes.DeadlineExceeded,
 	} {
 		if _, err := c.Say(as(who), &echo.SayRequest{}); status.Code(err) != want {
 			t.Errorf("%s: %v, want %v", who, err, want)
@@ -61,6 +67,10 @@ func TestBlockingDirector(t *testing.T) {
 	close(release)
 	if err := <-patient; err != nil {
 		t.Error(err)
+	}
+	d.Close()
+	if s := log.String(); !strings.Contains(s, "a bug") {
+		t.Errorf("logged: %s", s)
 	}
 }
 
