@@ -11,9 +11,9 @@
 //	One2One                       one backend (one.go)
 //	One2Many                      several, responses merged (many.go, merge.go)
 //	Replicated                    several, the first one's response (replicate.go)
-//	PeekHandler                   the first message decides (peek.go)
+//	PeekHandler, Peek             the first message decides (peek.go)
 //	RegisterStreamHandlers        methods answered here
-//	NewXDSDirector                routes and endpoints from xDS (xds*.go)
+//	NewXDSDirector                routes, endpoints and filters from xDS (xds*.go)
 //	NewServer, Middleware         a proxy with listener and lifecycle (server.go)
 //	Forwarder, ConnectionCache    backends by address, one connection each
 //	Pool                          several connections per address

@@ -66,9 +66,19 @@ func (h *handler) handle(_ any, ss grpc.ServerStream) error {
 
 // direct asks the director about ss and relays it.
 func (h *handler) direct(ss grpc.ServerStream, method string) error {
-	mode, backends, err := h.director(ss.Context(), method)
-	if err != nil {
+	d := &directing{Context: ss.Context(), peeker: peeker{ss: ss}}
+	mode, backends, err := h.director(d, method)
+	if d.done {
+		p := &peekedStream{streamWithContext: streamWithContext{ServerStream: ss, ctx: ss.Context()}, ended: d.err}
+		p.first.Store(d.first)
+		defer p.free()
+		ss = p
+	}
+	switch {
+	case err != nil:
 		return statusOf(err)
+	case d.err != nil && !isEOF(d.err):
+		return statusOf(d.err)
 	}
 	if h.mode != nil {
 		mode = *h.mode

@@ -165,11 +165,13 @@ func finish(ss grpc.ServerStream, err error) {
 }
 
 func unlessEOF(err error) error {
-	if errors.Is(err, io.EOF) {
+	if isEOF(err) {
 		return nil
 	}
 	return err
 }
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }
 
 func freeAll(frames []*Frame) {
 	for _, f := range frames {

@@ -138,6 +138,35 @@ func (h *handler) toDestinations(ss grpc.ServerStream, method string, params *St
 	return h.replicate(ss, method, backends, first)
 }
 
+// Peek returns the first message of an incoming call, which it waits for, to a
+// StreamDirector: ctx is the director's, or derived from it. The message is
+// still relayed. io.EOF says that there is none. The bytes must not be changed.
+func Peek(ctx context.Context) ([]byte, error) {
+	p, ok := ctx.Value(peekKey{}).(*peeker)
+	if !ok {
+		return nil, errNoPeeker
+	}
+	return p.Peek()
+}
+
+var errNoPeeker = status.Error(codes.Internal, "grpcproxy: the first message can be looked at in the context of a director only")
+
+// directing is the context of a director: it can look at the first message.
+type directing struct {
+	context.Context
+	peeker
+}
+
+type peekKey struct{}
+
+// Value implements context.Context.
+func (d *directing) Value(key any) any {
+	if key == (peekKey{}) {
+		return &d.peeker
+	}
+	return d.Context.Value(key)
+}
+
 // peeker is the StreamPeeker of one call.
 type peeker struct {
 	ss    grpc.ServerStream

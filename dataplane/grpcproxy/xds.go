@@ -3,6 +3,7 @@ package grpcproxy
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -28,6 +29,9 @@ type XDSOptions struct {
 	Listener string
 	// DialOptions are added to those of connections to hosts.
 	DialOptions []grpc.DialOption
+	// Logger gets what operators should know: panics of directors and filters.
+	// nil: nothing is logged.
+	Logger *slog.Logger
 }
 
 // XDSDirector is a StreamDirector that takes its orders from xDS: filter
@@ -39,13 +43,17 @@ type XDSOptions struct {
 // listeners mean nothing to it, as the grpc.Server has its own.
 //
 // Of a route it honours the match, the cluster or direct response, header
-// changes, path and host rewrites, and timeouts; it does not retry.
+// changes, path and host rewrites, and timeouts; it does not retry. Of a
+// manager it honours the filters, which see messages decompressed, and a
+// Director that asks for the first message or answers later.
 type XDSDirector struct {
 	// Set at creation.
 
 	listener string
 	hosts    *hostConns
+	slots    xdsSlots
 	start    time.Time
+	log      *slog.Logger
 
 	mu        sync.Mutex                                    // held to change listeners
 	listeners atomic.Pointer[map[string]*listener.Listener] // replaced, never changed
@@ -55,7 +63,10 @@ type XDSDirector struct {
 // NewXDSDirector returns a director without configuration: until it gets one,
 // calls fail with UNAVAILABLE. It must be closed.
 func NewXDSDirector(o XDSOptions) *XDSDirector {
-	d := &XDSDirector{listener: o.Listener, start: time.Now(), hosts: newHostConns(o.DialOptions)}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := &XDSDirector{listener: o.Listener, start: time.Now(), hosts: newHostConns(o.DialOptions), log: o.Logger}
 	d.listeners.Store(&map[string]*listener.Listener{})
 	return d
 }
@@ -113,18 +124,26 @@ func (d *XDSDirector) Direct(ctx context.Context, method string) (Mode, []Backen
 	if chain == nil || chain.Manager == nil {
 		return One2One, nil, status.Error(codes.Unavailable, "grpcproxy: no filter chain matches the connection")
 	}
-	x := newXDSCall(ctx, method, conn, clock.Nanos(time.Since(d.start))+1)
-	decision, err := x.direct(ctx, chain.Manager.Director)
+	x := newXDSCall(ctx, d, chain.Manager, method, conn)
+	err := x.filterRequestHeaders(ctx)
+	var decision call.Decision
+	if err == nil {
+		decision, err = x.direct(ctx)
+	}
 	switch {
 	case err != nil:
-		return One2One, nil, statusOf(err)
 	case decision.Reply != nil:
-		return One2One, nil, direct(decision.Reply)
+		err = decision.Reply
 	case decision.Backends == nil:
-		return One2One, nil, replyError(call.ReplyNoCluster)
+		err = call.ReplyNoCluster
 	}
-	return One2One, []Backend{&xdsBackend{xdsCall: x, director: d, manager: chain.Manager, decision: decision}}, nil
+	if err != nil {
+		return One2One, nil, x.refuse(ctx, err)
+	}
+	return One2One, []Backend{&xdsBackend{xdsCall: x, decision: decision}}, nil
 }
+
+func (d *XDSDirector) now() clock.Nanos { return clock.Nanos(time.Since(d.start)) + 1 }
 
 // direct is the status of a direct response. One that is no error is no gRPC
 // response either: gRPC's mapping makes 200 without a grpc-status UNKNOWN.

@@ -3,6 +3,7 @@ package grpcproxy
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -19,8 +20,6 @@ import (
 // xdsBackend is where the routes send one call.
 type xdsBackend struct {
 	*xdsCall
-	director *XDSDirector
-	manager  *call.Manager
 	decision call.Decision
 
 	// Set by Connect.
@@ -34,6 +33,7 @@ type xdsBackend struct {
 
 	timeout atomic.Pointer[time.Timer] // the route's, from the end of the request
 	ended   atomic.Bool
+	final   call.Outcome // once it has ended
 }
 
 var errRouteTimeout = errors.New("the route's time is over")
@@ -59,16 +59,20 @@ func (b *xdsBackend) BuildError(bool, error) ([]byte, error) { return nil, nil }
 
 // Connect implements Connector.
 func (b *xdsBackend) Connect(ctx context.Context, _ string) (context.Context, grpc.ClientConnInterface, error) {
-	b.call.Draw = rand.Uint64()
-	host, err := b.decision.Backends.Pick(&b.call, 0)
+	var host call.Host
+	err := b.once(func() (err error) {
+		b.call.Draw = rand.Uint64()
+		host, err = b.decision.Backends.Pick(&b.call, 0)
+		return err
+	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, b.refuse(ctx, err)
 	}
-	b.host, b.started = host, b.now()
+	b.host, b.started = host, b.director.now()
 	if b.conn, err = b.director.hosts.acquire(host); err != nil {
 		err = status.Errorf(codes.Unavailable, "grpcproxy: host %s: %v", b, err)
 		b.done(err)
-		return nil, nil, err
+		return nil, nil, b.refuse(ctx, err)
 	}
 	md := b.md.Copy()
 	stripHop(md)
@@ -115,8 +119,6 @@ func (b *xdsBackend) requestEnded(ctx context.Context) {
 	}
 }
 
-func (b *xdsBackend) now() clock.Nanos { return clock.Nanos(time.Since(b.director.start)) + 1 }
-
 // End implements Ender.
 func (b *xdsBackend) End(_ context.Context, err error) {
 	b.done(err)
@@ -128,6 +130,7 @@ func (b *xdsBackend) End(_ context.Context, err error) {
 	}
 	b.cancel(nil)
 	b.conn.release()
+	b.xdsCall.end(&b.final)
 }
 
 // done tells the backend set how the attempt went, once.
@@ -137,12 +140,13 @@ func (b *xdsBackend) done(err error) {
 	}
 	o := &call.Outcome{
 		Host: b.host, Code: call.Code(status.Code(err)), HasCode: true, HTTP: 200,
-		MaybeSeen: b.opened, Connected: b.opened, Start: b.started, End: b.now(),
+		MaybeSeen: b.opened, Connected: b.opened, Start: b.started, End: b.director.now(),
 	}
 	if !b.opened {
 		o.HTTP, o.Side, o.Flags = 0, call.SideUpstream, call.UpstreamConnFailure
 	}
 	b.decision.Backends.Done(b.host, o)
+	b.final = *o
 }
 
 // xdsChannel makes one call to a host as the route says.
@@ -152,9 +156,9 @@ type xdsChannel struct {
 }
 
 // NewStream implements grpc.ClientConnInterface.
-func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	b := c.backend
-	authority := b.call.Host
+	method, authority := b.call.Path, b.call.Host
 	if rt := b.decision.Route; rt != nil && rt.Rewrite != nil {
 		if rt.Rewrite.Path != nil {
 			method = rt.Rewrite.Path(&b.call)
@@ -168,17 +172,27 @@ func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, metho
 	}
 	cs, err := c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
 	if err != nil {
-		return nil, err
+		b.done(err)
+		return nil, b.refuse(ctx, err)
 	}
 	b.opened = true
 	return &xdsStream{ClientStream: cs, ctx: ctx, backend: b}, nil
 }
 
-// xdsStream is a call to a host.
+// xdsStream is a call to a host. Header, RecvMsg and Trailer have one caller,
+// SendMsg and CloseSend another.
 type xdsStream struct {
 	grpc.ClientStream
 	ctx     context.Context //nolint:containedctx // its cause says why the call was cancelled
 	backend *xdsBackend
+
+	// Owned by the receiver.
+
+	head    metadata.MD
+	trailer metadata.MD
+	over    error // how the response ended; io.EOF: OK
+
+	failed atomic.Pointer[error] // the local reply that has ended the call
 }
 
 // CloseSend implements grpc.ClientStream.
@@ -187,20 +201,96 @@ func (s *xdsStream) CloseSend() error {
 	return s.ClientStream.CloseSend()
 }
 
+// SendMsg implements grpc.ClientStream. A local reply is RecvMsg's to tell, like
+// an end that the backend has made, so that filters see it; once headers have
+// passed they would not, and a client that does not read must not keep it.
+func (s *xdsStream) SendMsg(m any) error {
+	if f, ok := m.(*Frame); ok {
+		drop, err := s.backend.filterMessage(s.ctx, f, true)
+		if err != nil {
+			s.fail(err)
+			if s.backend.flt.passed.Load() {
+				return statusOfCall(err)
+			}
+			return io.EOF
+		}
+		if drop {
+			return nil
+		}
+	}
+	return s.ClientStream.SendMsg(m)
+}
+
+// fail ends the call to the host for a local reply.
+func (s *xdsStream) fail(err error) {
+	if s.failed.CompareAndSwap(nil, &err) {
+		s.backend.cancel(errLocalReply)
+	}
+}
+
+var errLocalReply = errors.New("a filter has answered")
+
 // Header implements grpc.ClientStream.
 func (s *xdsStream) Header() (metadata.MD, error) {
 	md, err := s.ClientStream.Header()
-	if rt := s.backend.decision.Route; err == nil && md != nil && rt != nil && len(rt.ResponseOps) > 0 {
+	if err != nil || md == nil || s.backend.flt.shown {
+		return s.head, err
+	}
+	if rt := s.backend.decision.Route; rt != nil && len(rt.ResponseOps) > 0 {
 		s.backend.apply(md, rt.ResponseOps, &call.Outcome{Host: s.backend.host, HTTP: 200})
 	}
-	return md, err
+	if s.head, err = s.backend.filterResponseHeaders(s.ctx, md); err != nil {
+		s.fail(err)
+		return nil, err
+	}
+	return s.head, nil
 }
 
 // RecvMsg implements grpc.ClientStream.
 func (s *xdsStream) RecvMsg(m any) error {
-	err := s.ClientStream.RecvMsg(m)
-	if err != nil && errors.Is(context.Cause(s.ctx), errRouteTimeout) && status.Code(err) != codes.OK {
-		return status.Error(codes.DeadlineExceeded, "upstream request timeout")
+	for s.over == nil {
+		err := s.ClientStream.RecvMsg(m)
+		if err != nil || s.failed.Load() != nil { // what had come before counts no more
+			s.end(err)
+			break
+		}
+		f, ok := m.(*Frame)
+		if !ok {
+			return nil
+		}
+		drop, err := s.backend.filterMessage(s.ctx, f, false)
+		if err != nil {
+			s.fail(err)
+			s.end(err)
+			break
+		}
+		if !drop {
+			return nil
+		}
 	}
-	return err
+	return s.over
+}
+
+// Trailer implements grpc.ClientStream.
+func (s *xdsStream) Trailer() metadata.MD { return s.trailer }
+
+// end decides how the response ends.
+func (s *xdsStream) end(err error) {
+	b := s.backend
+	local := false
+	switch failed := s.failed.Load(); {
+	case failed != nil:
+		err, local = statusOfCall(*failed), true
+	case isEOF(err):
+		err = nil
+	case errors.Is(context.Cause(s.ctx), errRouteTimeout):
+		err, local = status.Error(codes.DeadlineExceeded, "upstream request timeout"), true
+	}
+	if !local {
+		s.trailer = s.ClientStream.Trailer()
+	}
+	if err, s.trailer = b.filterEnd(err, s.trailer, local); err == nil {
+		err = io.EOF
+	}
+	s.over = err
 }

@@ -4,26 +4,46 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"strings"
+	"sync"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
-	"github.com/sluice-proxy/sluice/dataplane/clock"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 )
 
 // xdsCall is an incoming call in the data plane's words.
 type xdsCall struct {
-	call    call.Call
-	headers hpack.Block
-	md      metadata.MD // what was received
-	resume  chan error
+	director *XDSDirector
+	manager  *call.Manager
+	headers  hpack.Block
+	md       metadata.MD // what was received, as filters have left it
+
+	// mu is held while a Filter, Director or BackendSet has call: the pumps of
+	// the two directions are different goroutines.
+	mu   sync.Mutex
+	call call.Call
+	flt  xdsFilters
+
+	waking sync.Mutex // guards wake
+	wake   *wakeup    // of the next Resume; nil: nobody has been asked since the last
 }
 
-func newXDSCall(ctx context.Context, method string, conn *call.Conn, now clock.Nanos) *xdsCall {
-	x := &xdsCall{}
+// wakeup tells those who wait that the call was resumed.
+type wakeup struct {
+	done chan struct{}
+	err  error // what it was resumed with; read-only once done is closed
+}
+
+func newXDSCall(ctx context.Context, d *XDSDirector, m *call.Manager, method string, conn *call.Conn) *xdsCall {
+	x := &xdsCall{director: d, manager: m}
 	x.md, _ = metadata.FromIncomingContext(ctx)
 	authority := ""
 	if v := x.md.Get(":authority"); len(v) > 0 {
@@ -36,54 +56,187 @@ func newXDSCall(ctx context.Context, method string, conn *call.Conn, now clock.N
 	for _, h := range [...][2]string{{":method", "POST"}, {":scheme", scheme}, {":path", method}, {":authority", authority}} {
 		x.headers.AppendCopy(h[0], h[1])
 	}
-	for k, values := range x.md {
+	appendMD(&x.headers, x.md)
+	now := d.now()
+	x.call = call.Call{
+		Conn: conn, Headers: &x.headers, Path: method, Host: authority, Method: "POST", GRPC: true,
+		Arrived: now, Now: now, Rand: rand.Uint64(),
+	}
+	d.slots.add(x)
+	return x
+}
+
+// appendMD adds metadata as it was on the wire.
+func appendMD(b *hpack.Block, md metadata.MD) {
+	for k, values := range md {
 		if strings.HasPrefix(k, ":") {
 			continue
 		}
 		for _, v := range values {
 			if strings.HasSuffix(k, "-bin") {
-				v = base64.RawStdEncoding.EncodeToString([]byte(v)) // as it was on the wire
+				v = base64.RawStdEncoding.EncodeToString([]byte(v))
 			}
-			x.headers.AppendCopy(k, v)
+			b.AppendCopy(k, v)
 		}
 	}
-	x.call = call.Call{
-		Conn: conn, Headers: &x.headers, Path: method, Host: authority, Method: "POST", GRPC: true,
-		Arrived: now, Now: now, Rand: rand.Uint64(),
-	}
-	x.call.Handle = call.Handle{Owner: x}
-	return x
 }
 
-// Resume implements call.Resumer.
-func (x *xdsCall) Resume(_ call.Handle, err error) {
-	select {
-	case x.resume <- err:
-	default: // not waiting, or resumed already
+// mdOf is the inverse of appendMD. What is no base64 stays as it is.
+func mdOf(b *hpack.Block) metadata.MD {
+	md := make(metadata.MD, len(b.Fields))
+	for i := range b.Fields {
+		k, v := b.Fields[i].Name, strings.Clone(b.Fields[i].Value)
+		if strings.HasPrefix(k, ":") {
+			continue
+		}
+		if strings.HasSuffix(k, "-bin") {
+			if raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(v, "=")); err == nil {
+				v = string(raw)
+			}
+		}
+		k = strings.Clone(k)
+		md[k] = append(md[k], v)
+	}
+	return md
+}
+
+// resume continues the parts of the call that are pending.
+func (x *xdsCall) resume(err error) {
+	x.waking.Lock()
+	defer x.waking.Unlock()
+	if x.wake != nil {
+		x.wake.err = err
+		close(x.wake.done)
+		x.wake = nil
 	}
 }
 
-// direct asks a Director until it has decided.
-func (x *xdsCall) direct(ctx context.Context, d call.Director) (call.Decision, error) {
-	x.resume = make(chan error, 1) // before Direct: it may be resumed at once
+// waker returns what tells that the call is resumed from now on.
+func (x *xdsCall) waker() *wakeup {
+	x.waking.Lock()
+	defer x.waking.Unlock()
+	if x.wake == nil {
+		x.wake = &wakeup{done: make(chan struct{})}
+	}
+	return x.wake
+}
+
+// ask calls foreign code, and again as often as it is pending and the call is
+// resumed. A panic in it costs the call.
+func (x *xdsCall) ask(ctx context.Context, f func() error) error {
 	for {
-		decision, err := d.Direct(&x.call)
+		wake := x.waker() // before f: it may be resumed at once
+		err := x.once(f)
 		if !errors.Is(err, call.ErrPending) {
-			return decision, err
+			return err
 		}
 		select {
-		case err := <-x.resume:
-			if err != nil {
-				return call.Decision{}, err
+		case <-wake.done:
+			if wake.err != nil {
+				return wake.err
 			}
 		case <-ctx.Done():
-			return call.Decision{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
+}
+
+// once is ask without ErrPending. After the filters' Done nothing is asked.
+func (x *xdsCall) once(f func() error) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.flt.done {
+		return errOver
+	}
+	return x.guardedLocked(f)
+}
+
+func (x *xdsCall) guardedLocked(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			x.director.log.Error("panic in a director or filter", "reason", fmt.Sprint(r), "path", x.call.Path, "stack", string(debug.Stack()))
+			err = replyPanic
+		}
+	}()
+	x.call.Now = x.director.now()
+	return f()
+}
+
+var (
+	replyPanic       = &call.Reply{HTTP: 500, GRPC: call.Internal, Detail: "internal_error", Message: "internal error"}
+	replyPeekedTwice = &call.Reply{HTTP: 500, GRPC: call.Internal, Detail: "internal_error", Message: "the director asked for the first message twice"}
+)
+
+// direct asks the Director until it has decided.
+func (x *xdsCall) direct(ctx context.Context) (decision call.Decision, err error) {
+	for {
+		err = x.ask(ctx, func() (err error) {
+			decision, err = x.manager.Director.Direct(&x.call)
+			return err
+		})
+		if !errors.Is(err, call.ErrPeek) {
+			return decision, err
+		}
+		if x.call.Peek.Done {
+			return decision, replyPeekedTwice
+		}
+		if err := x.peek(ctx); err != nil {
+			return decision, err
+		}
+	}
+}
+
+const defaultMaxPeek = 64 << 10
+
+// peek waits for the first message and shows it to the Director.
+func (x *xdsCall) peek(ctx context.Context) error {
+	b, err := Peek(ctx)
+	if err != nil && !isEOF(err) {
+		return err
+	}
+	limit := x.manager.MaxPeekBytes
+	if limit <= 0 {
+		limit = defaultMaxPeek
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.call.Peek = call.Peek{Done: true, Whole: err == nil && len(b) <= limit, Message: call.Message{Data: b[:min(len(b), limit)]}}
+	return nil
+}
+
+// readHead tells the call's fields what filters have left of the headers.
+func (x *xdsCall) readHead() {
+	c := &x.call
+	if v, ok := x.headers.Get(hdr.Path); ok {
+		c.Path = v
+	}
+	if v, ok := x.headers.Get(hdr.Authority); ok {
+		c.Host = v
+	}
+	if v, ok := x.headers.Get(hdr.Method); ok {
+		c.Method = v
+	}
+	x.md = mdOf(&x.headers)
+}
+
+// statusOfCall is the status of an error of a Director, BackendSet or Filter: a
+// Reply's, a status as it is, the client's end, and else UNAVAILABLE.
+func statusOfCall(err error) error {
+	var r *call.Reply
+	if errors.As(err, &r) {
+		return direct(r)
+	}
+	err = statusOf(err)
+	if _, ok := status.FromError(err); !ok {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	return err
 }
 
 // apply changes md as header operations of a route say.
 func (x *xdsCall) apply(md metadata.MD, ops []call.HeaderOp, o *call.Outcome) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	for i := range ops {
 		op := &ops[i]
 		name := op.Field.Name
