@@ -41,6 +41,7 @@ func attach(t *testing.T, yaml string) *grpcproxy.XDSDirector {
 		m.Close()
 		d.Close()
 	})
+	<-m.Ready() // until then there may be no listener
 	return d
 }
 
