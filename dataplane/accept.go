@@ -20,6 +20,10 @@ const (
 	// acceptGrace is how long an address that is given up still accepts, so
 	// that the clients in its queue are served (and drained), not reset.
 	acceptGrace = 20 * time.Millisecond
+	// queueWait is how long the queue must then be empty, and queueMax how many
+	// are taken out of it at most: no queue is longer.
+	queueWait = time.Millisecond
+	queueMax  = 1 << 16
 	// Back-off after an accept that failed: descriptors or memory ran out.
 	acceptBackoffMin = 5 * time.Millisecond
 	acceptBackoffMax = time.Second
@@ -144,16 +148,23 @@ func (k *socket) bound() string {
 // accepting because descriptors ran out once is worse than one that waits.
 func (k *socket) accept() {
 	backoff := time.Duration(0)
+	over, last := false, 0 // the grace is over; what the queue held then
 	for {
 		nc, err := k.ln.Accept()
 		switch {
 		case err == nil:
 			backoff = 0
 			k.owner.Load().serve(nc)
+			if over {
+				last++
+				over = k.extend()
+			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if k.closeIfClosing() {
+			// After its deadline Accept does not even look at the queue.
+			if over && k.closeIfClosing() {
 				return
 			}
+			over = k.extend()
 		case errors.Is(err, net.ErrClosed):
 			return
 		case errors.Is(err, unix.ECONNABORTED): // the client left the queue
@@ -166,7 +177,21 @@ func (k *socket) accept() {
 			}
 			k.s.pause(backoff)
 		}
+		if last >= queueMax && k.closeIfClosing() {
+			return
+		}
 	}
+}
+
+// extend gives a socket whose grace is over time to take what is queued, and
+// reports whether it is one.
+func (k *socket) extend() bool {
+	k.s.mu.Lock()
+	defer k.s.mu.Unlock()
+	if k.closing {
+		_ = k.ln.SetDeadline(time.Now().Add(queueWait))
+	}
+	return k.closing
 }
 
 // closeIfClosing ends the grace of a socket that nobody took over.

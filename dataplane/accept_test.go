@@ -3,6 +3,8 @@
 package dataplane
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -11,6 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/listener"
+	"github.com/sluice-proxy/sluice/test/echo"
 	"go.uber.org/goleak"
 )
 
@@ -19,7 +24,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // failing is a listening socket that fails with each of errs in turn.
 type failing struct {
 	deadliner
-	errs []error
+	errs  []error
+	until time.Time // SetDeadline
+}
+
+func (f *failing) SetDeadline(t time.Time) error {
+	f.until = t
+	return nil
 }
 
 func (f *failing) Accept() (net.Conn, error) {
@@ -39,7 +50,7 @@ func TestAcceptBackoff(t *testing.T) {
 		"client left":               {[]error{syscall.ECONNABORTED, syscall.ECONNABORTED}, 0},
 		"out of descriptors":        {[]error{syscall.EMFILE, syscall.ENFILE, syscall.EMFILE}, (5 + 10 + 20) * time.Millisecond},
 		"anything":                  {[]error{syscall.EIO}, 5 * time.Millisecond},
-		"deadline of a past holder": {[]error{os.ErrDeadlineExceeded}, 0},
+		"deadline of a past holder": {[]error{os.ErrDeadlineExceeded, os.ErrDeadlineExceeded, os.ErrDeadlineExceeded}, 0},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -55,4 +66,68 @@ func TestAcceptBackoff(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAcceptGrace: an address that is given up still accepts for a while.
+func TestAcceptGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := &failing{}
+		k := &socket{s: &Server{sockets: map[string]*socket{}}, ln: ln, accepts: true}
+		k.releaseLocked()
+		if grace := time.Until(ln.until); grace < 10*time.Millisecond || grace > time.Second || !k.closing {
+			t.Errorf("it accepts for %v, closing %v", grace, k.closing)
+		}
+	})
+}
+
+// TestQueueIsServed: clients that wait in the queue of a listener that is
+// removed are served, however late.
+//  1. The one worker is busy, and with it the goroutine that accepts.
+//  2. Clients connect; the listener is removed; its grace passes.
+//  3. The worker goes on: every client gets the SETTINGS of HTTP/2.
+func TestQueueIsServed(t *testing.T) {
+	s, err := New(Options{Concurrency: 1, DrainTime: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.Shutdown(ctx)
+	}()
+	busy := busyDirector{entered: make(chan struct{}), leave: make(chan struct{})}
+	mustServe(t, s, withChains(t, "a", []string{"127.0.0.1:0"}, &listener.Chain{Key: 1, Manager: &call.Manager{Director: busy}}))
+	addr := s.Listeners()[0].Addresses[0]
+	go func() {
+		_, _ = client(t, s).Say(t.Context(), &echo.SayRequest{})
+	}()
+	<-busy.entered
+	var clients []net.Conn
+	for range 20 {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = nc.Close() }()
+		clients = append(clients, nc)
+	}
+	s.Remove("a")
+	time.Sleep(2 * acceptGrace) // the grace is the runtime's
+	close(busy.leave)
+	for i, nc := range clients {
+		b := make([]byte, 9)
+		_ = nc.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.ReadFull(nc, b); err != nil || b[3] != 4 {
+			t.Fatalf("client %d read %x, %v", i, b, err)
+		}
+	}
+}
+
+// busyDirector holds its worker up.
+type busyDirector struct{ entered, leave chan struct{} }
+
+func (d busyDirector) Direct(*call.Call) (call.Decision, error) {
+	close(d.entered)
+	<-d.leave
+	return call.Decision{Reply: &call.Reply{HTTP: 404}}, nil
 }
