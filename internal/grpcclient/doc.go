@@ -1,6 +1,5 @@
 // Package grpcclient makes grpc-go channels to our own clusters: for the xDS
-// streams, external authorization, access logs and health checks that the
-// configuration says go to a cluster.
+// streams that the bootstrap says go to a cluster.
 //
 // A channel has at most one connection. For each attempt to connect it asks the
 // cluster's call.BackendSet for a host, and it reports the fate of the
