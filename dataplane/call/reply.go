@@ -18,7 +18,24 @@ type Reply struct {
 	Headers []hpack.Field
 	// Body is a direct response's body. For a gRPC request it is the message.
 	Body []byte
+
+	of *Reply // what it is a case of; nil: nothing
 }
+
+// maxQuoted bounds what of a name a reply tells: it may come from the client.
+const maxQuoted = 128
+
+// Naming returns r with the name of what it is about in its message:
+// `no cluster "web"`. errors.Is takes it for r.
+func (r *Reply) Naming(name string) *Reply {
+	out := *r
+	out.Message += " " + strconv.Quote(name[:min(len(name), maxQuoted)])
+	out.of = r
+	return &out
+}
+
+// Is makes errors.Is take a reply with a name for the one without.
+func (r *Reply) Is(target error) bool { return r.of != nil && target == error(r.of) }
 
 func (r *Reply) Error() string {
 	return r.Flag.String() + ": " + r.Message + " (grpc-status " + strconv.Itoa(int(r.GRPC)) + ")"

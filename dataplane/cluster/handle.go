@@ -10,14 +10,18 @@ import (
 // that a route works as soon as its cluster is there and a replaced cluster
 // needs no new route table. Safe for concurrent use.
 type Handle struct {
-	name string
-	cell atomic.Pointer[Cluster]
+	name    string
+	missing *call.Reply // while it is empty
+	cell    atomic.Pointer[Cluster]
 }
 
 var _ call.BackendSet = (*Handle)(nil)
 
-// NewHandle returns an empty handle: calls to it get call.ReplyNoCluster.
-func NewHandle(name string) *Handle { return &Handle{name: name} }
+// NewHandle returns an empty handle: calls to it get call.ReplyNoCluster
+// with the name.
+func NewHandle(name string) *Handle {
+	return &Handle{name: name, missing: call.ReplyNoCluster.Naming(name)}
+}
 
 // Name returns the cluster's name.
 func (h *Handle) Name() string { return h.name }
@@ -41,7 +45,7 @@ func (h *Handle) Scope() call.Scope {
 func (h *Handle) Pick(c *call.Call, attempt int) (call.Host, error) {
 	cl := h.cell.Load()
 	if cl == nil {
-		return nil, call.ReplyNoCluster
+		return nil, h.missing
 	}
 	return cl.Pick(c, attempt)
 }

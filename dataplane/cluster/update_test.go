@@ -217,3 +217,17 @@ func TestHandle(t *testing.T) {
 		t.Errorf("active requests %v, want none", got)
 	}
 }
+
+// The reply of an empty handle says which cluster there is not, and costs
+// nothing.
+func TestEmptyHandleNamesItsCluster(t *testing.T) {
+	h, c := NewHandle("web"), &call.Call{}
+	_, err := h.Pick(c, 0)
+	var r *call.Reply
+	if !errors.As(err, &r) || r.Message != `no cluster "web"` || !errors.Is(err, call.ReplyNoCluster) {
+		t.Errorf("reply %v", err)
+	}
+	if n := testing.AllocsPerRun(100, func() { _, _ = h.Pick(c, 0) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -87,15 +87,20 @@ func (a *action) decide(c *call.Call) (call.Decision, error) {
 }
 
 func (m *choice) byHeader(c *call.Call, h *ClusterHeader) (call.Decision, error) {
-	if name, n := headerValue(c, h.Name); n > 0 {
+	name, n := headerValue(c, h.Name)
+	if n > 0 {
 		if set, rt := h.Lookup(name); set != nil {
 			return call.Decision{Backends: set, Route: rt}, nil
 		}
 	}
+	missing := call.ReplyNoCluster
 	if m.noCluster != nil {
-		return call.Decision{}, m.noCluster
+		missing = m.noCluster
 	}
-	return call.Decision{}, call.ReplyNoCluster
+	if n > 0 {
+		missing = missing.Naming(name)
+	}
+	return call.Decision{}, missing
 }
 
 func compileAction(a *Action) (action, error) {

@@ -219,7 +219,7 @@ func (rt *routeCompiler) backends(name string, missing *call.Reply) call.Backend
 	if missing == call.ReplyNoCluster {
 		return set
 	}
-	return &orReply{set, missing}
+	return &orReply{set, missing.Naming(name)}
 }
 
 // orReply is a cluster handle with its own cluster_not_found_response_code.
