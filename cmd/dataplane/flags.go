@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -74,7 +75,7 @@ func parse(args []string) (*options, error) {
 	f.BoolVar(&o.version, "version", false, "print the version")
 	f.StringVar(&o.static.Listen, "listen", "", "without a bootstrap: address to listen on, HOST:PORT or unix:PATH")
 	f.StringVar(&o.static.Backend, "backend", "", "without a bootstrap: where calls go")
-	f.StringToStringVar(&o.static.Routes, "route", nil, "without a bootstrap: SERVICE[/METHOD]=BACKEND, repeatable")
+	f.Var((*routesFlag)(&o.static.Routes), "route", "without a bootstrap: SERVICE[/METHOD]=BACKEND or PACKAGE.*=BACKEND, repeatable")
 	f.StringVar(&o.static.Admin, "admin", "", "without a bootstrap: address of the admin interface")
 	f.BoolVar(&o.print, "print", false, "print the bootstrap as it is read, and exit")
 	for _, name := range ignored {
@@ -153,20 +154,56 @@ func (o *options) commandLine() *adminv3.CommandLineOptions {
 	}
 }
 
+// routesFlag are the values of --route. What is given twice is a mistake.
+type routesFlag map[string]string
+
+// Type implements pflag.Value.
+func (r *routesFlag) Type() string { return "SERVICE=BACKEND" }
+
+// String implements pflag.Value.
+func (r *routesFlag) String() string { return "" }
+
+// Set implements pflag.Value. Several routes may be separated by commas.
+func (r *routesFlag) Set(s string) error {
+	for one := range strings.SplitSeq(s, ",") {
+		service, backend, ok := strings.Cut(one, "=")
+		service = strings.TrimPrefix(service, "/")
+		if !ok {
+			return fmt.Errorf("%q: want SERVICE=BACKEND", one)
+		}
+		if old, twice := (*r)[service]; twice {
+			return fmt.Errorf("%s leads to %s already", service, old)
+		}
+		if *r == nil {
+			*r = routesFlag{}
+		}
+		(*r)[service] = backend
+	}
+	return nil
+}
+
 // version is the module's version and revision.
 func version() string {
-	v, rev := "unknown", "0"
-	if bi, ok := debug.ReadBuildInfo(); ok {
-		if bi.Main.Version != "" {
-			v = bi.Main.Version
-		}
+	bi, _ := debug.ReadBuildInfo()
+	return versionOf(bi)
+}
+
+// versionOf has the form of Envoy's: revision, version, state of the sources,
+// build type, TLS library. bi may be nil.
+func versionOf(bi *debug.BuildInfo) string {
+	v, rev, state := "unknown", "0", "Clean"
+	if bi != nil {
+		v = cmp.Or(bi.Main.Version, v)
 		for _, s := range bi.Settings {
-			if s.Key == "vcs.revision" {
+			switch {
+			case s.Key == "vcs.revision":
 				rev = s.Value
+			case s.Key == "vcs.modified" && s.Value == "true":
+				state = "Modified"
 			}
 		}
 	}
-	return rev + "/" + v + "/Clean/RELEASE/Go"
+	return rev + "/" + v + "/" + state + "/RELEASE/Go"
 }
 
 // versionLine has the form that agents parse out of `envoy --version`.

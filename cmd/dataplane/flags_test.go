@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-proxy/sluice/dataplane/xdsconfig"
 	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
 )
 
@@ -27,6 +29,9 @@ func TestParse(t *testing.T) {
 		{"level in capitals", "-c b -l INFO", "", func(o *options) bool { return o.level == slog.LevelInfo }},
 		{"routes", "--listen 127.0.0.1:0 --backend a:1 --route x.Y=b:2 --route x.Y/Z=c:3", "",
 			func(o *options) bool { return o.static.Routes["x.Y/Z"] == "c:3" && o.static.Routes["x.Y"] == "b:2" }},
+		{"several routes at once", "--listen :1 --route a.B=x:1,a.C=y:1", "", func(o *options) bool { return o.static.Routes["a.C"] == "y:1" }},
+		{"a route twice", "--listen :1 --route a.B=x:1 --route /a.B=y:1", "a.B leads to x:1 already", nil},
+		{"no backend", "--listen :1 --route a.B", "want SERVICE=BACKEND", nil},
 		{"bad level", "-c b -l loud", `--log-level "loud"`, nil},
 		{"bad mode", "-c b --mode fly", `--mode "fly"`, nil},
 		{"stray word", "serve -c b", `unexpected argument "serve"`, nil},
@@ -62,6 +67,10 @@ func TestBootstrapSources(t *testing.T) {
 		"--listen :1 --backend a":                `--backend "a"`,
 		"--listen :1 --route x.Y=b":              "--route x.Y=b",
 		"--listen :1 --route x.Y/=b:1":           "want SERVICE or SERVICE/METHOD",
+		"--listen :1 --route x.*.Y=b:1":          "a * stands only at the end",
+		"--listen :1 --route x.*/Get=b:1":        "a * stands only at the end",
+		"--listen :1 --route *=b:1":              "a * stands only at the end",
+		"--listen host.example:1 --backend b:1":  `--listen "host.example:1": want an IP address`,
 		"--listen :99999 --backend a:1":          "up to 65535",
 		`--config-yaml {"static_resources":[1]}`: "static_resources",
 	} {
@@ -103,5 +112,41 @@ func TestPrint(t *testing.T) {
 	}
 	if !proto.Equal(again, bs) {
 		t.Errorf("read back as\n%v\nwant\n%v", again, bs)
+	}
+}
+
+// TestWildcards: a package stands behind its services, and localhost is an
+// address.
+func TestWildcards(t *testing.T) {
+	o, err := parse(strings.Fields("--listen localhost:8080 --route acme.v1.*=a:1 --route acme.v1.Orders=b:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bs, err := o.bootstrap(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := xdsconfig.Check(bs, false, nil); err != nil {
+		t.Error(err)
+	}
+	var b bytes.Buffer
+	if err := printBootstrap(&b, bs); err != nil {
+		t.Fatal(err)
+	}
+	pkg, svc := strings.Index(b.String(), "prefix: /acme.v1.\n"), strings.Index(b.String(), "prefix: /acme.v1.Orders/\n")
+	if pkg < 0 || svc < 0 || pkg < svc || !strings.Contains(b.String(), "address: 127.0.0.1") {
+		t.Errorf("package at %d, service at %d in\n%s", pkg, svc, b.String())
+	}
+}
+
+// TestVersion: sources that were changed are said to be.
+func TestVersion(t *testing.T) {
+	bi := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}}}
+	if got := versionOf(bi); got != "abc/unknown/Modified/RELEASE/Go" {
+		t.Error(got)
+	}
+	bi.Settings[1].Value = "false"
+	if got := versionOf(bi); got != "abc/unknown/Clean/RELEASE/Go" {
+		t.Error(got)
 	}
 }

@@ -27,7 +27,7 @@ import (
 type Static struct {
 	Listen  string            // host:port or unix:PATH
 	Backend string            // where calls go that no route takes; empty: they get UNIMPLEMENTED
-	Routes  map[string]string // gRPC service, or service/method -> backend
+	Routes  map[string]string // gRPC service, service/method or package.* -> backend
 	Admin   string            // host:port; empty: no admin interface
 }
 
@@ -39,7 +39,7 @@ func (s Static) Bootstrap() (*bootstrapv3.Bootstrap, error) {
 	if s.Backend == "" && len(s.Routes) == 0 {
 		return nil, fmt.Errorf("--listen needs --backend or --route")
 	}
-	listen, _, err := address(s.Listen)
+	listen, err := listenAddress(s.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("--listen %q: %w", s.Listen, err)
 	}
@@ -86,15 +86,22 @@ func (s Static) Bootstrap() (*bootstrapv3.Bootstrap, error) {
 	return b, nil
 }
 
-// serviceMatch matches one gRPC service ("acme.v1.Orders") or one method of it
-// ("acme.v1.Orders/Get").
+// serviceMatch matches one gRPC service ("acme.v1.Orders"), one method of it
+// ("acme.v1.Orders/Get"), or the services of a package and those below it
+// ("acme.v1.*").
 func serviceMatch(svc string) (*routev3.RouteMatch, error) {
 	svc = strings.TrimPrefix(svc, "/")
 	service, method, has := strings.Cut(svc, "/")
 	if service == "" || (has && method == "") || strings.Contains(method, "/") {
 		return nil, fmt.Errorf("want SERVICE or SERVICE/METHOD, e.g. acme.v1.Orders")
 	}
-	if has {
+	pkg, all := strings.CutSuffix(svc, ".*")
+	switch {
+	case strings.Contains(pkg, "*") || all && (has || pkg == ""):
+		return nil, fmt.Errorf("a * stands only at the end of a package, as in acme.v1.*")
+	case all:
+		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + pkg + "."}}, nil
+	case has:
 		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + svc}}, nil
 	}
 	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + svc + "/"}}, nil
@@ -180,6 +187,19 @@ func staticListener(addr *corev3.Address, routes []*routev3.Route) (*listenerv3.
 			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: hcm},
 		}}}},
 	}, nil
+}
+
+// listenAddress is address for what is listened on: of names only localhost.
+func listenAddress(s string) (*corev3.Address, error) {
+	a, numeric, err := address(s)
+	if err != nil || numeric {
+		return a, err
+	}
+	if sa := a.GetSocketAddress(); sa.GetAddress() == "localhost" {
+		sa.Address = "127.0.0.1"
+		return a, nil
+	}
+	return nil, fmt.Errorf("want an IP address, or localhost, and a port")
 }
 
 // address reads host:port or unix:PATH. numeric is false for a host name.
