@@ -15,13 +15,11 @@ type Listener struct {
 
 	ReusePort bool // enable_reuse_port
 	Backlog   int  // tcp_backlog_size; 0: the system's
-	DrainType DrainType
 	Inbound   bool // traffic_direction is INBOUND
 
-	PerConnectionBufferLimit uint32        // per_connection_buffer_limit_bytes; 0: the core's
-	FiltersTimeout           time.Duration // listener_filters_timeout; 0: none
-	ContinueOnTimeout        bool          // continue_on_listener_filters_timeout
-	Inspect                  bool          // some chain needs what the TLS ClientHello says
+	FiltersTimeout    time.Duration // listener_filters_timeout; 0: none
+	ContinueOnTimeout bool          // continue_on_listener_filters_timeout
+	Inspect           bool          // some chain needs what the TLS ClientHello says
 }
 
 // Address is where a listener listens.
@@ -30,15 +28,6 @@ type Address struct {
 	Address string // "10.0.0.1:50051", "[::]:443", or the socket's path
 	Mode    uint32 // permissions of a unix socket; 0: unchanged
 }
-
-// DrainType is Listener.drain_type.
-type DrainType uint8
-
-// When a listener drains.
-const (
-	DrainDefault    DrainType = iota // also on /healthcheck/fail
-	DrainModifyOnly                  // only when it is changed or removed
-)
 
 // Chain is a compiled filter chain. Immutable: a changed chain is a new Chain,
 // and connections stay with it while its Key stands.

@@ -58,7 +58,7 @@ func CompileCluster(m *clusterv3.Cluster, env *Env) (*Cluster, error) {
 	cl := &Cluster{statName: stat, Config: cluster.Config{
 		Name:     m.GetName(),
 		Options:  a.upstreamOptions(m),
-		Breakers: breakers(m.GetCircuitBreakers()),
+		Breakers: a.field("circuit_breakers").breakers(m.GetCircuitBreakers()),
 	}}
 	if c := a.clientTLS(m.GetTransportSocket(), &cl.Secrets); c != nil {
 		cl.Config.Options.TLS = c
@@ -121,6 +121,7 @@ func (a *at) upstreamOptions(m *clusterv3.Cluster) *call.UpstreamOptions {
 		o.ConnectTimeout = d.AsDuration()
 	}
 	common, http2 := m.GetCommonHttpProtocolOptions(), m.GetHttp2ProtocolOptions()
+	commonAt := a.field("common_http_protocol_options")
 	typed := http2 != nil
 	options := m.GetTypedExtensionProtocolOptions()
 	for _, name := range slices.Sorted(maps.Keys(options)) {
@@ -128,10 +129,18 @@ func (a *at) upstreamOptions(m *clusterv3.Cluster) *call.UpstreamOptions {
 		if p, ok := unpackAs[*upstreamsv3.HttpProtocolOptions](here, options[name]); ok {
 			typed = true
 			common, http2 = p.GetCommonHttpProtocolOptions(), here.upstreamProtocol(p)
+			commonAt = here.field("common_http_protocol_options")
 		}
 	}
 	if !typed {
 		a.warnf("no HTTP/2 options: calls go by HTTP/2 all the same, as gRPC needs it")
+	}
+	// These two are a connection manager's only.
+	if common.GetMaxStreamDuration() != nil {
+		commonAt.field("max_stream_duration").warnf("of a cluster: ignored by this version")
+	}
+	if common.GetHeadersWithUnderscoresAction() != corev3.HttpProtocolOptions_ALLOW {
+		commonAt.field("headers_with_underscores_action").warnf("of a cluster: ignored by this version")
 	}
 	o.IdleTimeout = orNone(common.GetIdleTimeout())
 	o.MaxAge = common.GetMaxConnectionDuration().AsDuration()
@@ -178,11 +187,12 @@ func (a *at) upstreamProtocol(p *upstreamsv3.HttpProtocolOptions) *corev3.Http2P
 }
 
 // breakers compiles circuit_breakers. Envoy takes the first of a priority.
-func breakers(m *clusterv3.CircuitBreakers) cluster.Breakers {
+func (a *at) breakers(m *clusterv3.CircuitBreakers) cluster.Breakers {
 	var out cluster.Breakers
-	for _, t := range m.GetThresholds() {
+	for i, t := range m.GetThresholds() {
 		to := &out.Default
 		if t.GetPriority() == corev3.RoutingPriority_HIGH {
+			a.item("thresholds", i).field("priority").warnf("HIGH: no call has this priority, as this version ignores that of routes")
 			to = &out.High
 		}
 		if *to != nil {

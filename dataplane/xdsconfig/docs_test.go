@@ -42,7 +42,11 @@ func TestDocsSupport(t *testing.T) {
 		}
 		for i := range d.Fields().Len() {
 			n := string(d.Fields().Get(i).Name())
-			fmt.Fprintf(&b, "| `%s` | %s |\n", n, words[n])
+			word := words[n]
+			if note := j.fields.notes[n]; note != "" {
+				word += "; " + note
+			}
+			fmt.Fprintf(&b, "| `%s` | %s |\n", n, word)
 		}
 	}
 	if *update {

@@ -12,10 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/anypb"
 	"sigs.k8s.io/yaml"
@@ -102,32 +99,8 @@ func compileFile(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	env := &Env{
-		Warn:        func(w Warning) { fmt.Fprintf(&out, "warning: %s\n", w) },
-		Cluster:     func(name string) call.BackendSet { return namedSet{name: name} },
-		FindCluster: func(name string) (call.BackendSet, bool) { return namedSet{name: name}, name != "unknown" },
-		Routes:      func(name string) call.Director { return namedDirector(name) },
-		LookupEnv:   func(name string) (string, bool) { return "<" + name + ">", name != "MISSING" },
-		ReadFile: func(name string) ([]byte, error) {
-			if name == "missing" {
-				return nil, errors.New("open missing: no such file")
-			}
-			return []byte("content of " + name), nil
-		},
-	}
-	var result any
-	switch m := m.(type) {
-	case *listenerv3.Listener:
-		result, err = CompileListener(m, env)
-	case *routev3.RouteConfiguration:
-		result, err = CompileRoutes(m, env)
-	case *clusterv3.Cluster:
-		result, err = CompileCluster(m, env)
-	case *endpointv3.ClusterLoadAssignment:
-		result, err = CompileEndpoints(m, env)
-	default:
-		t.Fatalf("%T", m)
-	}
+	env := goldenEnv(func(w Warning) { fmt.Fprintf(&out, "warning: %s\n", w) })
+	result, err := compileAny(t, m, env)
 	if err != nil {
 		fmt.Fprintf(&out, "%s\n", strings.ReplaceAll(err.Error(), "\u00a0", " "))
 		if !reflect.ValueOf(result).IsNil() {
@@ -147,6 +120,24 @@ func compileFile(t *testing.T, file string) string {
 	}
 	describe(&out, "", reflect.ValueOf(result))
 	return out.String()
+}
+
+// goldenEnv is the surroundings of the golden inputs.
+func goldenEnv(warn func(Warning)) *Env {
+	return &Env{
+		Warn:        warn,
+		Node:        &corev3.Node{Id: "node-id", Cluster: "node-cluster"},
+		Cluster:     func(name string) call.BackendSet { return namedSet{name: name} },
+		FindCluster: func(name string) (call.BackendSet, bool) { return namedSet{name: name}, name != "unknown" },
+		Routes:      func(name string) call.Director { return namedDirector(name) },
+		LookupEnv:   func(name string) (string, bool) { return "<" + name + ">", name != "MISSING" },
+		ReadFile: func(name string) ([]byte, error) {
+			if name == "missing" {
+				return nil, errors.New("open missing: no such file")
+			}
+			return []byte("content of " + name), nil
+		},
+	}
 }
 
 // namedDirector is the director of a RouteConfiguration by RDS.

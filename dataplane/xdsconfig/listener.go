@@ -40,17 +40,13 @@ func CompileListener(m *listenerv3.Listener, env *Env) (*Listener, error) {
 	a := r.root()
 	a.check(m)
 	ln := &Listener{Listener: &listener.Listener{
-		Name:                     m.GetName(),
-		ReusePort:                m.GetEnableReusePort() == nil || m.GetEnableReusePort().GetValue(),
-		Backlog:                  int(m.GetTcpBacklogSize().GetValue()),
-		Inbound:                  m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND,
-		PerConnectionBufferLimit: m.GetPerConnectionBufferLimitBytes().GetValue(),
-		FiltersTimeout:           defaultFiltersTimeout,
-		ContinueOnTimeout:        m.GetContinueOnListenerFiltersTimeout(),
+		Name:              m.GetName(),
+		ReusePort:         m.GetEnableReusePort() == nil || m.GetEnableReusePort().GetValue(),
+		Backlog:           int(m.GetTcpBacklogSize().GetValue()),
+		Inbound:           m.GetTrafficDirection() == corev3.TrafficDirection_INBOUND,
+		FiltersTimeout:    defaultFiltersTimeout,
+		ContinueOnTimeout: m.GetContinueOnListenerFiltersTimeout(),
 	}}
-	if m.GetDrainType() == listenerv3.Listener_MODIFY_ONLY {
-		ln.DrainType = listener.DrainModifyOnly
-	}
 	if d := m.GetListenerFiltersTimeout(); d != nil {
 		ln.FiltersTimeout = d.AsDuration()
 	}

@@ -32,7 +32,11 @@ func (v verdict) String() string {
 // fields are the verdicts on the fields of one message, each a list of names.
 // Every field of the message is in exactly one list (tested), so that a new
 // version of the protobufs asks for a decision.
-type fields struct{ honoured, inert, ignored, refused string }
+type fields struct {
+	honoured, inert, ignored, refused string
+	// notes say, by field, what a verdict leaves out.
+	notes map[string]string
+}
 
 // supported reports every field set in m or below that is not honoured.
 // Messages without verdicts are honoured as a whole.

@@ -33,10 +33,16 @@ type judgement struct {
 // compiles.
 var judgements = slices.Concat(bootstrapJudgements, []judgement{
 	{&listenerv3.Listener{}, fields{
-		honoured: "name address additional_addresses filter_chains default_filter_chain per_connection_buffer_limit_bytes drain_type listener_filters listener_filters_timeout continue_on_listener_filters_timeout enable_reuse_port reuse_port tcp_backlog_size bind_to_port traffic_direction",
-		inert:    "metadata max_connections_to_accept_per_socket_event connection_balance_config per_connection_buffer_high_watermark_timeout ignore_global_conn_limit bypass_overload_manager tcp_fast_open_queue_length stats_matcher stat_prefix",
+		honoured: "name address additional_addresses filter_chains default_filter_chain listener_filters listener_filters_timeout continue_on_listener_filters_timeout enable_reuse_port tcp_backlog_size bind_to_port traffic_direction",
+		inert:    "metadata per_connection_buffer_limit_bytes drain_type reuse_port max_connections_to_accept_per_socket_event connection_balance_config per_connection_buffer_high_watermark_timeout ignore_global_conn_limit bypass_overload_manager tcp_fast_open_queue_length stats_matcher stat_prefix",
 		ignored:  "access_log socket_options tcp_keepalive enable_mptcp freebind",
 		refused:  "fcds_config filter_chain_matcher use_original_dst deprecated_v1 transparent udp_listener_config api_listener internal_listener",
+		notes: map[string]string{
+			"bind_to_port":                      "false is refused",
+			"reuse_port":                        "enable_reuse_port decides",
+			"per_connection_buffer_limit_bytes": "the proxy's own bounds hold",
+			"drain_type":                        "/healthcheck/fail drains no listener, whatever its type",
+		},
 	}},
 	{&listenerv3.AdditionalAddress{}, fields{honoured: "address", ignored: "socket_options tcp_keepalive"}},
 	{&listenerv3.FilterChain{}, fields{
@@ -80,8 +86,10 @@ var judgements = slices.Concat(bootstrapJudgements, []judgement{
 		refused:  "filter_action non_forwarding_action route_specifiers",
 	}},
 	{&routev3.RouteMatch{}, fields{
-		honoured: "prefix path safe_regex connect_matcher path_separated_prefix case_sensitive runtime_fraction headers query_parameters grpc",
+		honoured: "prefix path safe_regex path_separated_prefix case_sensitive runtime_fraction headers query_parameters grpc",
+		ignored:  "connect_matcher",
 		refused:  "path_match_policy cookies tls_context dynamic_metadata filter_state",
+		notes:    map[string]string{"connect_matcher": "CONNECT is refused before any route is tried"},
 	}},
 	{&routev3.HeaderMatcher{}, fields{honoured: "name exact_match safe_regex_match range_match present_match prefix_match suffix_match contains_match string_match invert_match treat_missing_header_as_empty"}},
 	{&routev3.RouteAction{}, fields{
@@ -101,11 +109,14 @@ var judgements = slices.Concat(bootstrapJudgements, []judgement{
 		ignored:  "per_try_idle_timeout retry_priority retry_host_predicate retry_options_predicates host_selection_retry_max_attempts rate_limited_retry_back_off retriable_headers retriable_request_headers refresh_cluster_on_retry",
 	}},
 	{&routev3.DirectResponseAction{}, fields{honoured: "status body", refused: "body_format"}},
-	{&corev3.HeaderValueOption{}, fields{honoured: "header append append_action keep_empty_value"}},
+	{&corev3.HeaderValueOption{}, fields{
+		honoured: "header append append_action keep_empty_value",
+		notes:    map[string]string{"header": "all of Envoy's command operators; those that this proxy cannot answer are empty, with a warning"},
+	}},
 	{&corev3.ConfigSource{}, fields{
-		// path and path_config_source: for secrets only (overADS).
 		honoured: "ads path path_config_source initial_fetch_timeout resource_api_version self",
 		refused:  "api_config_source authorities",
+		notes:    map[string]string{"path": "of secrets; refused elsewhere", "path_config_source": "of secrets; refused elsewhere"},
 	}},
 	{&corev3.SocketAddress{}, fields{
 		honoured: "protocol address port_value",
@@ -132,6 +143,7 @@ var judgements = slices.Concat(bootstrapJudgements, []judgement{
 		honoured: "priority max_connections max_pending_requests max_requests max_retries",
 		inert:    "track_remaining max_connection_pools",
 		ignored:  "retry_budget",
+		notes:    map[string]string{"priority": "the thresholds of HIGH are shown, but no call has that priority: RouteAction.priority is ignored"},
 	}},
 	{&roundv3.RoundRobin{}, fields{honoured: "locality_lb_config", ignored: "slow_start_config"}},
 	{&leastv3.LeastRequest{}, fields{
@@ -158,6 +170,10 @@ var judgements = slices.Concat(bootstrapJudgements, []judgement{
 	{&corev3.HttpProtocolOptions{}, fields{
 		honoured: "idle_timeout max_connection_duration max_connection_duration_jitter max_headers_count max_stream_duration max_requests_per_connection headers_with_underscores_action",
 		inert:    "max_response_headers_kb",
+		notes: map[string]string{
+			"max_stream_duration":             "of a connection manager; ignored in a cluster",
+			"headers_with_underscores_action": "of a connection manager; ignored in a cluster",
+		},
 	}},
 	{&corev3.Http2ProtocolOptions{}, fields{
 		honoured: "hpack_table_size max_concurrent_streams initial_stream_window_size initial_connection_window_size connection_keepalive",
@@ -168,6 +184,7 @@ var judgements = slices.Concat(bootstrapJudgements, []judgement{
 	{&tlsv3.DownstreamTlsContext{}, fields{
 		honoured: "common_tls_context require_client_certificate require_sni session_ticket_keys session_ticket_keys_sds_secret_config disable_stateless_session_resumption session_timeout ocsp_staple_policy full_scan_certs_on_sni_mismatch",
 		inert:    "disable_stateful_session_resumption prefer_client_ciphers",
+		notes:    map[string]string{"ocsp_staple_policy": "other policies than LENIENT_STAPLING are refused"},
 	}},
 	{&tlsv3.UpstreamTlsContext{}, fields{
 		honoured: "common_tls_context sni auto_host_sni auto_sni_san_validation max_session_keys",

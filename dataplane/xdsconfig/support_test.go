@@ -32,6 +32,11 @@ func TestSupportTable(t *testing.T) {
 			}
 			delete(verdicts, name)
 		}
+		for name := range j.fields.notes {
+			if md.Fields().ByName(protoreflect.Name(name)) == nil {
+				t.Errorf("%s: a note on %s, which is no field", md.FullName(), name)
+			}
+		}
 		for name := range verdicts {
 			t.Errorf("%s has no field %s", md.FullName(), name)
 		}
