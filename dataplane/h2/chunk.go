@@ -125,15 +125,20 @@ func (p *Pool) Put(c *Chunk) {
 }
 
 // Trim drops free chunks beyond the bound of NewPool.
-func (p *Pool) Trim() {
+func (p *Pool) Trim() { p.Shrink(p.maxFree) }
+
+// Shrink drops free chunks until they have at most n bytes, and returns how
+// many they have.
+func (p *Pool) Shrink(n int) int {
 	for class := len(p.free) - 1; class >= 0; class-- {
-		for p.freeLen > p.maxFree && p.free[class] != nil {
+		for p.freeLen > n && p.free[class] != nil {
 			c := p.free[class]
 			p.free[class] = c.Next
 			p.freeLen -= len(c.b)
 			c.Next = nil
 		}
 	}
+	return p.freeLen
 }
 
 // Live returns how many chunks are handed out: 0 at rest.

@@ -161,6 +161,35 @@ func (c *Core) Resume(h call.Handle, err error) {
 	}
 }
 
+// Trim drops what rests for reuse beyond what keep calls at once need, and
+// returns how many calls' worth is left.
+func (c *Core) Trim(keep int) int {
+	rest := 0
+	for i := len(c.free) - 1; i >= 0; i-- { // the last one rested last
+		s := &c.slab[c.free[i]]
+		if s.x == nil {
+			continue
+		}
+		if rest == keep {
+			s.x = nil
+			continue
+		}
+		rest++
+	}
+	c.attempts = newest(c.attempts, keep)
+	c.blocks = newest(c.blocks, keep)
+	c.chains = newest(c.chains, keep)
+	return max(rest, len(c.attempts), len(c.blocks), len(c.chains))
+}
+
+// newest keeps the last n elements of s.
+func newest[T any](s []T, n int) []T {
+	if len(s) <= n {
+		return s
+	}
+	return slices.Delete(s, 0, len(s)-n)
+}
+
 // block takes an empty header block that outlives the current event.
 func (c *Core) block() *hpack.Block {
 	if n := len(c.blocks); n > 0 {

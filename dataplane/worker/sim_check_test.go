@@ -278,6 +278,9 @@ func (w *world) checkRest() {
 			timers++
 		}
 	}
+	if w.wk.trim.timer.Active() {
+		timers++
+	}
 	if n := c.Wheel.Len(); n != timers {
 		w.fatalf("at rest: %d timers, %d of them of connections", n, timers)
 	}

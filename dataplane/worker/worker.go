@@ -56,6 +56,7 @@ type Worker struct {
 	upH2    map[call.Scope]*h2.Counters // by cluster; they stay, as the cluster's other counters do
 	upOrder []call.Scope                // of upH2, in the order of their making
 	holds   HoldTimes
+	trim    trimmer
 	long    longHolds
 
 	leaving clock.Nanos // the process ends about then; 0: it does not
@@ -95,6 +96,7 @@ func newWorker(g *Group, index int) *Worker {
 		Record:    g.opt.Record,
 	}
 	w.pool.Grow = w.grow
+	w.trim.w, w.trim.timer.Owner = w, &w.trim
 	w.pool.Reuse = int(w.budget())
 	w.driver = g.opt.NewDriver(w)
 	return w
@@ -118,6 +120,9 @@ func (w *Worker) end() {
 	if w.core.Memory() > w.budget() {
 		w.evict()
 		w.flush()
+	}
+	if !w.gone {
+		w.trim.note()
 	}
 	w.finishClosing()
 	w.driver.SetTimer(w.core.Wheel.Next()) // after all that may set one
@@ -241,6 +246,7 @@ func (w *Worker) finishClosing() {
 	}
 	if w.nsocks == 0 {
 		w.gone = true
+		w.core.Wheel.Stop(&w.trim.timer)
 		close(w.done)
 	}
 }

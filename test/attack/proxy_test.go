@@ -64,7 +64,7 @@ static_resources:
         name: tls
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
-          common_tls_context: {alpn_protocols: [h2], tls_certificates: [{certificate_chain: {filename: %s}, private_key: {filename: %s}}]}
+          common_tls_context: {alpn_protocols: [h2], tls_certificates: [{certificate_chain: {filename: "%s"}, private_key: {filename: "%s"}}]}
   clusters:
   - &cluster
     name: good
