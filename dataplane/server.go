@@ -62,7 +62,7 @@ type Server struct {
 	securing  sync.WaitGroup // those of connections that no worker has yet
 
 	handshakes    *worker.Handshakes
-	handshakeCtx  context.Context // of all handshakes; Shutdown ends it
+	handshakeCtx  context.Context //nolint:containedctx // of all handshakes; Shutdown ends it
 	endHandshakes context.CancelFunc
 
 	connID atomic.Uint64

@@ -83,7 +83,7 @@ func (t *target) GetConnection(ctx context.Context, _ string) (context.Context, 
 // streamWithContext is a stream whose context somebody has added to.
 type streamWithContext struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // what the stream's Context returns
 }
 
 // Context implements grpc.ServerStream.

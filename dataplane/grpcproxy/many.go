@@ -64,7 +64,7 @@ func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend
 type fan struct {
 	ss        grpc.ServerStream
 	method    string
-	ctx       context.Context // of all calls //nolint:containedctx // ends with the call
+	ctx       context.Context //nolint:containedctx // of all calls; ends with the handler
 	cancel    context.CancelFunc
 	merge     Merger
 	streaming bool

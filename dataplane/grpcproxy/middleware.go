@@ -57,7 +57,7 @@ type Context struct {
 	Metadata metadata.MD
 
 	stream   grpc.ServerStream
-	ctx      context.Context
+	ctx      context.Context //nolint:containedctx // the call's, as middlewares have changed it
 	request  RequestInfo
 	chain    []Middleware
 	at       int

@@ -105,7 +105,7 @@ func (p *Pool) Get(min int) *Chunk {
 func (p *Pool) Put(c *Chunk) {
 	if p.debug {
 		if c.free {
-			panic("h2: chunk freed twice")
+			panic("h2: chunk freed twice") //nolint:forbidigo // a mistake of the core; going on would mix calls
 		}
 		for i := range c.b {
 			c.b[i] = poison

@@ -240,7 +240,7 @@ func (s *Server) resumption(st *serverState) {
 	st.config.UnwrapSession = func(ticket []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
 		ss, err := keys.DecryptTicket(ticket, cs)
 		if err != nil || ss == nil || !s.fresh(st, ss) {
-			return nil, nil //nolint:nilerr // a bad ticket means a full handshake, never a failure
+			return nil, nil // a bad ticket means a full handshake, never a failure
 		}
 		return ss, nil
 	}

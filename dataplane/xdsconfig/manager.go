@@ -57,7 +57,7 @@ type Manager struct {
 	started   time.Time
 	lookup    discovery.Lookup    // nil: the system's
 	registry  *telemetry.Registry // nil: nothing is counted
-	ctx       context.Context     // of all goroutines; ended by Close
+	ctx       context.Context     //nolint:containedctx // of all goroutines; ended by Close
 	cancel    context.CancelFunc
 	running   sync.WaitGroup // all goroutines
 	stopped   chan struct{}  // closed when run has returned
