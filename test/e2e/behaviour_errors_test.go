@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -122,7 +123,12 @@ func TestConnectTimeout(t *testing.T) {
 // silentPort is a port whose SYNs get no answer: its backlog is full.
 func silentPort(t *testing.T) int {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	syscall.ForkLock.RLock()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err == nil {
+		unix.CloseOnExec(fd) // not SOCK_CLOEXEC, which is Linux's
+	}
+	syscall.ForkLock.RUnlock()
 	must(t, err)
 	t.Cleanup(func() { _ = unix.Close(fd) })
 	must(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
