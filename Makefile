@@ -8,6 +8,7 @@ FUZZTIME ?= 20s
 DEMO     ?=
 PKGS     ?= ./...
 TOOLS    := -modfile=tools/go.mod
+MODULES  := test/conformance test/family # with a go.mod of their own, which ./... leaves out
 
 .PHONY: help build test race plant lint run bench pgo attack conformance family fuzz check clean
 
@@ -28,8 +29,11 @@ plant: ## Plant faults in the core and see the simulation find each
 	$(GO) test -tags plant -timeout 10m ./dataplane/worker -run Planted
 
 lint: ## Check formatting, vet, linters
-	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
+	@files=$$(git ls-files '*.go') && [ -n "$$files" ] || { echo "git lists no files"; exit 1; }; \
+	out=$$(gofmt -l $$files); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
 	$(GO) vet $(PKGS)
+	GOOS=darwin $(GO) vet $(PKGS)
+	@set -e; for m in $(MODULES); do echo "$(GO) vet ./... ($$m)"; (cd $$m && $(GO) vet ./...); done
 	$(GO) tool $(TOOLS) golangci-lint run
 
 run: build ## Watch a control plane steer two proxies (DEMO=10s ends by itself)
@@ -57,7 +61,7 @@ fuzz: ## Run every fuzzer for FUZZTIME
 	  done; done
 
 check: ## Fail if tidy or golden files would change anything
-	$(GO) mod tidy -diff
+	@set -e; for m in . tools $(MODULES); do echo "$(GO) mod tidy -diff ($$m)"; (cd $$m && $(GO) mod tidy -diff); done
 	$(GO) mod verify
 	$(GO) test -run 'Golden|Docs' $(PKGS)
 
