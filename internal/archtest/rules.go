@@ -76,8 +76,9 @@ var Rules = []Rule{
 		From: Pure,
 		Only: []string{
 			ours, // and what they import is held to the same
-			"bytes", "cmp", "encoding/binary", "errors", "fmt", "maps", "math", "math/bits", "math/rand/v2", "net/netip", "reflect", "regexp", "regexp/syntax",
-			"slices", "sort", "strconv", "strings", "sync/atomic", "time", "unicode/utf8", "unsafe",
+			"bytes", "cmp", "container/...", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/pem", "errors", "fmt", "hash/...",
+			"iter", "maps", "math", "math/bits", "math/rand/v2", "net/netip", "net/url", "reflect", "regexp", "regexp/syntax", "slices", "sort",
+			"strconv", "strings", "sync/atomic", "time", "unicode", "unicode/utf8", "unsafe",
 		},
 		Spare: []Edge{{"dataplane/call", "crypto/tls", "call.ClientTLS hands out a *tls.Config; call does nothing with it, and worker makes the handshake"}},
 	},
