@@ -27,7 +27,7 @@ type Manager struct {
 	RequestTimeout        time.Duration // request_timeout: until the request has ended; 0: none
 	RequestHeadersTimeout time.Duration // 0: the core's 10 s
 	MaxStreamDuration     time.Duration // common_http_protocol_options.max_stream_duration; 0: none
-	DrainTimeout          time.Duration // between the two GOAWAYs; 0: Envoy's default of 5 s
+	DrainTimeout          time.Duration // between the two GOAWAYs; 0: the core's 1 s (Compile puts Envoy's default of 5 s)
 
 	// Header policy, Envoy's defaults filled in by Compile. The zero value
 	// adds and changes nothing: a transparent proxy.

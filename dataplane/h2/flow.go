@@ -110,7 +110,7 @@ func (c *Conn) creditDropped(n int64) {
 func (c *Conn) FreeWindow() int64 { return c.recvWin + c.unacked }
 
 // HeldBytes returns the bytes given to OnData and not yet credited, of all
-// streams.
+// streams: for tests and simulations.
 func (c *Conn) HeldBytes() int64 { return c.heldBytes }
 
 // Victim returns the stream with the largest held bytes × time without

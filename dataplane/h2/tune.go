@@ -65,7 +65,7 @@ func (c *Conn) probeAnswered(ping bool) {
 	t.probePos, t.probeAt = 0, 0
 }
 
-// ReceiveWindow returns Wc and H as they are now.
+// ReceiveWindow returns Wc and H as they are now: for tests and simulations.
 func (c *Conn) ReceiveWindow() (window, hold int64) { return c.tune.window, c.tune.hold }
 
 // soon reports whether at is at most tuneTrips round trips ago.
