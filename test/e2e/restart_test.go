@@ -7,25 +7,44 @@ import (
 )
 
 // TestControlPlaneRestart:
-//  1. a proxy under load; the control plane is killed (no goodbye);
+//  1. two proxies under load; the control plane is killed (no goodbye);
 //  2. calls go on without it;
 //  3. its files change while it is away; it comes back on the same port;
-//  4. the proxy converges to the new files by itself, and no call failed.
+//  4. the proxies converge to the new files by themselves, and no call failed.
 func TestControlPlaneRestart(t *testing.T) {
 	blue, green := startBackend(t, "blue"), startBackend(t, "green")
 	dir := newConfigDir(t, "edge")
-	port, cp := freePort(t), freePort(t)
-	dir.put(t, "listeners.yaml", listener("in", port, "r"))
-	dir.put(t, "clusters.yaml", cluster("blue"), cluster("green"))
-	dir.put(t, "endpoints.yaml", endpoints("blue", blue), endpoints("green", green))
-	dir.put(t, "routes.yaml", revision("r", 1, 50))
+	cp := freePort(t)
+	ports := map[*configDir]int{dir: freePort(t), {root: dir.root, group: "core"}: freePort(t)}
+	for d, port := range ports {
+		d.put(t, "listeners.yaml", listener("in", port, "r"))
+	}
+	all := func(name string, docs ...string) {
+		for d := range ports {
+			d.put(t, name, docs...)
+		}
+	}
+	all("clusters.yaml", cluster("blue"), cluster("green"))
+	all("endpoints.yaml", endpoints("blue", blue), endpoints("green", green))
+	all("routes.yaml", revision("r", 1, 50))
 	args := []string{"serve", "--config", dir.root, "--listen", fmt.Sprintf("127.0.0.1:%d", cp)}
 	first := start(t, "controlplane", "controlplane", args...)
-	p := startProxy(t, "edge", "edge-1", cp)
-	waitServing(t, port)
-	l := startLoad(t, port)
-	sees := func(rev int) func() error {
-		return func() error {
+	var proxies []*proxy
+	var loads []*load
+	for d, port := range ports {
+		proxies = append(proxies, startProxy(t, d.group, d.group+"-1", cp))
+		waitServing(t, port)
+		loads = append(loads, startLoad(t, port))
+	}
+	each := func(limit time.Duration, what string, check func(i int) error) {
+		t.Helper()
+		for i := range proxies {
+			eventually(t, limit, what, func() error { return check(i) })
+		}
+	}
+	sees := func(rev int) func(i int) error {
+		return func(i int) error {
+			l := loads[i]
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			if _, ok := l.revs[rev]; !ok {
@@ -34,27 +53,32 @@ func TestControlPlaneRestart(t *testing.T) {
 			return nil
 		}
 	}
-	eventually(t, 5*time.Second, "revision 1 is live", sees(1))
+	each(5*time.Second, "revision 1 is live", sees(1))
 
 	first.Kill()
-	eventually(t, 5*time.Second, "the proxy notices", func() error {
-		if v := p.stat(t, "control_plane.connected_state"); v != 0 {
+	each(5*time.Second, "the proxies notice", func(i int) error {
+		if v := proxies[i].stat(t, "control_plane.connected_state"); v != 0 {
 			return fmt.Errorf("control_plane.connected_state is %v", v)
 		}
 		return nil
 	})
-	before := l.calls.Load()
-	dir.put(t, "routes.yaml", revision("r", 2, 10))
-	eventually(t, 5*time.Second, "calls go on", func() error {
-		if n := l.calls.Load() - before; n < 200 {
+	var before []int64
+	for _, l := range loads {
+		before = append(before, l.calls.Load())
+	}
+	all("routes.yaml", revision("r", 2, 10))
+	each(5*time.Second, "calls go on", func(i int) error {
+		if n := loads[i].calls.Load() - before[i]; n < 200 {
 			return fmt.Errorf("%d calls since the control plane died", n)
 		}
 		return nil
 	})
 
 	start(t, "controlplane again", "controlplane", args...)
-	eventually(t, 15*time.Second, "revision 2 is live", sees(2))
-	l.finish(t)
+	each(15*time.Second, "revision 2 is live", sees(2))
+	for _, l := range loads {
+		l.finish(t)
+	}
 }
 
 // TestBadFileKeepsLastGood:
