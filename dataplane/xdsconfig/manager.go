@@ -349,6 +349,13 @@ func (m *Manager) StreamDown(error) {
 // and the first listeners serve.
 func (m *Manager) Ready() <-chan struct{} { return m.ready }
 
+// Backends returns the hosts of a cluster by its name, for a Director of one's
+// own: it may send calls to what the control plane says, by rules that xDS does
+// not know. The set is live: it follows updates of the cluster and of its
+// endpoints, and may be asked for before the cluster is there. While there is
+// none, Pick says so, and calls fail as those of routes to unknown clusters do.
+func (m *Manager) Backends(name string) call.BackendSet { return m.handles.get(name) }
+
 // Close ends the subscription to the control plane and returns when no
 // goroutine of the manager is left. The Server goes on with what it has.
 func (m *Manager) Close() {
