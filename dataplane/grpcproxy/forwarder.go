@@ -15,13 +15,13 @@ import (
 // for concurrent use.
 type Forwarder struct {
 	cache *ConnectionCache
-	pumps *pumps // nil: a goroutine is started for each call
+	pumps *pumps
 }
 
 // NewForwarder returns a Forwarder with a cache of its own; the arguments are
 // those of NewConnectionCache.
 func NewForwarder(ka *keepalive.ClientParameters, creds credentials.TransportCredentials, dialOpts []grpc.DialOption) *Forwarder {
-	return &Forwarder{cache: NewConnectionCache(ka, creds, dialOpts)}
+	return &Forwarder{cache: NewConnectionCache(ka, creds, dialOpts), pumps: newPumps(residents(), handlerLinger)}
 }
 
 // Cache returns the Forwarder's connections.

@@ -43,12 +43,12 @@ func RegisterStreamHandlers(server grpc.ServiceRegistrar, serviceName string, me
 // handler relays the calls of one director.
 type handler struct {
 	director StreamDirector
-	pumps    *pumps // nil: a goroutine is started for each call
+	pumps    *pumps
 	options
 }
 
 func newHandler(director StreamDirector, service string, opts []Option) *handler {
-	h := &handler{director: director, options: options{service: service, queue: defaultQueue, merge: Concatenate}}
+	h := &handler{director: director, pumps: newPumps(residents(), handlerLinger), options: options{service: service, queue: defaultQueue, merge: Concatenate}}
 	for _, o := range opts {
 		o(&h.options)
 	}

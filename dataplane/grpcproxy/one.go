@@ -15,9 +15,14 @@ import (
 //
 // The handler's own goroutine carries the response; one more carries the
 // request, and ends at the latest when the server ends ss after relay has
-// returned. p, if not nil, provides it.
+// returned. p provides it.
 func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pumps) error {
-	ctx, cancel := context.WithCancel(ss.Context())
+	// The server ends its stream's context when the handler returns, and finish
+	// does before: a context of the call's own would cost three allocations.
+	ctx, cancel := ss.Context(), func() {}
+	if finisherOf(ctx) == nil {
+		ctx, cancel = context.WithCancel(ctx)
+	}
 	defer cancel()
 	cs, err := open(ctx, ss, method, b)
 	if err != nil {
@@ -36,6 +41,7 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 		return *failed
 	}
 	if own { // the client has gone, or cannot be written to
+		finish(ss, err)
 		return err
 	}
 	return ofBackend(ss, b, err)
@@ -93,7 +99,7 @@ func ownError(ss grpc.ServerStream, err error) error {
 type upward struct {
 	ss     grpc.ServerStream
 	cs     grpc.ClientStream
-	cancel context.CancelFunc
+	cancel func() // of the call to cs, if finish does not end it
 	first  []*Frame
 
 	// failed is why the call to the backend was cancelled: an error of ss, or
@@ -152,16 +158,27 @@ func (u *upward) fail(err error) {
 // does, for a handler that may be in SendMsg: a client that does not read would
 // keep it there. What the handler returns later is not sent any more.
 //
-// The method is that of grpc-go's own streams; with another implementation the
-// handler returns when the client reads or goes.
+// With a transport that is not grpc-go's own it does nothing: the handler then
+// returns when the client reads or goes.
 func finish(ss grpc.ServerStream, err error) {
 	ctx := ss.Context()
 	if ctx.Err() != nil {
 		return // it has ended
 	}
-	if s, ok := grpc.ServerTransportStreamFromContext(ctx).(interface{ WriteStatus(st *status.Status) error }); ok {
-		_ = s.WriteStatus(status.Convert(err))
+	if f := finisherOf(ctx); f != nil {
+		_ = f.WriteStatus(status.Convert(err))
 	}
+}
+
+// finisher is what the streams of grpc-go's transports can do: it ends the
+// stream, and its context.
+type finisher interface {
+	WriteStatus(st *status.Status) error
+}
+
+func finisherOf(ctx context.Context) finisher {
+	f, _ := grpc.ServerTransportStreamFromContext(ctx).(finisher)
+	return f
 }
 
 func unlessEOF(err error) error {

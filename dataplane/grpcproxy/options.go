@@ -13,6 +13,7 @@ type options struct {
 	mode     *Mode
 	merge    Merger
 	queue    int
+	reserve  []byte // never touched
 }
 
 // defaultQueue is the number of messages that wait for one slow backend of
@@ -58,4 +59,12 @@ func WithMerger(merge Merger) Option {
 // is not read from until there is room.
 func WithQueue(messages int) Option {
 	return func(o *options) { o.queue = max(messages, 1) }
+}
+
+// WithHeapReserve is Config.HeapReserve for a handler: memory that it asks for
+// and never touches, so that the garbage collector works less often in a
+// program with a small heap. A Server has one by default, a handler has not: it
+// is a guest in somebody's program.
+func WithHeapReserve(bytes int) Option {
+	return func(o *options) { o.reserve = make([]byte, max(bytes, 0)) }
 }

@@ -97,7 +97,7 @@ func NewServer(c *Config) (*Server, error) {
 	dial := []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(recv), grpc.MaxCallSendMsgSize(send))}
 	s.forwarder = NewForwarder(c.KeepaliveParams, c.BackendTransportCreds, append(dial, c.BackendDialOptions...))
 	s.forwarder.cache.WithEviction(c.BackendIdleTimeout)
-	s.forwarder.pumps = newPumps(residents())
+	s.forwarder.pumps = newPumps(residents(), 0)
 	if c.Director != nil {
 		s.directed = newHandler(c.Director, "", c.Options)
 		s.directed.pumps = s.forwarder.pumps

@@ -1,6 +1,7 @@
 // Command proxy-sluice is the smallest proxies that dataplane/grpcproxy makes:
 // its Server, or, with -handler, the same program as its neighbours with
-// nothing but an import path changed.
+// nothing but an import path changed, or, with -tuned, that program with the
+// package's options for its server and its connection.
 package main
 
 import (
@@ -23,7 +24,8 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:8080", "address to listen on")
 	backend := flag.String("backend", "127.0.0.1:50051", "address of the backend")
 	handler := flag.Bool("handler", false, "a grpc.Server with the handler")
-	reserve := flag.Int("reserve", 0, "Config.HeapReserve")
+	tuned := flag.Bool("tuned", false, "... with ServerOptions and DialOptions")
+	reserve := flag.Int("reserve", 0, "Config.HeapReserve, or WithHeapReserve")
 	profile := flag.String("profile", "", "write a CPU profile of 5 seconds to this file")
 	flag.Parse()
 	if *profile != "" {
@@ -36,8 +38,8 @@ func main() {
 		}
 		time.AfterFunc(5*time.Second, pprof.StopCPUProfile)
 	}
-	if *handler {
-		log.Fatal(serveHandler(*listen, *backend))
+	if *handler || *tuned {
+		log.Fatal(serveHandler(*listen, *backend, *tuned, *reserve))
 	}
 	s, err := proxy.NewServer(&proxy.Config{DefaultBackend: *backend, HeapReserve: *reserve})
 	if err != nil {
@@ -46,9 +48,13 @@ func main() {
 	log.Fatal(s.Start(context.Background(), *listen))
 }
 
-func serveHandler(listen, backend string) error {
-	cc, err := grpc.NewClient(backend, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(proxy.Codec())))
+func serveHandler(listen, backend string, tuned bool, reserve int) error {
+	dial := []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.ForceCodecV2(proxy.Codec()))}
+	server := []grpc.ServerOption{grpc.ForceServerCodecV2(proxy.Codec())}
+	if tuned {
+		dial, server = proxy.DialOptions(), proxy.ServerOptions()
+	}
+	cc, err := grpc.NewClient(backend, append(dial, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		return err
 	}
@@ -65,8 +71,5 @@ func serveHandler(listen, backend string) error {
 	director := func(context.Context, string) (proxy.Mode, []proxy.Backend, error) {
 		return proxy.One2One, backends, nil
 	}
-	return grpc.NewServer(
-		grpc.ForceServerCodecV2(proxy.Codec()),
-		grpc.UnknownServiceHandler(proxy.TransparentHandler(director)),
-	).Serve(ln)
+	return grpc.NewServer(append(server, grpc.UnknownServiceHandler(proxy.TransparentHandler(director, proxy.WithHeapReserve(reserve))))...).Serve(ln)
 }
