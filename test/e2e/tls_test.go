@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -256,52 +257,88 @@ func TestTLSRotation(t *testing.T) {
 	}
 }
 
-// TestTLSHandshakeStorm: clients that shake hands in a loop, and many that say
-// nothing, do not stop an established connection's calls or new handshakes.
+// The storm of TestTLSHandshakeStorm.
+const (
+	stormRate    = 1000 // handshakes a second: what the proxy lets begin on two processors
+	stormClients = 16
+	stormCalls   = 1000
+	stormRounds  = 3
+	stormShift   = 5 * time.Millisecond // what the storm may add to the p99
+)
+
+// TestTLSHandshakeStorm: 1,000 full handshakes a second, and 100 clients that
+// stopped in a ClientHello, do not move the p99 of an established connection's
+// calls by more than 5 ms. They cost processor time, wherever they go: so the
+// p99 is compared with that beside the same storm on another proxy process. The
+// medians of some rounds are, and up to three times: the machine may be busy.
 func TestTLSHandshakeStorm(t *testing.T) {
-	w := newTLSWorld(t)
+	w, other := newTLSWorld(t), newTLSWorld(t)
 	c := w.client("a.org", nil)
 	if err := w.say(c); err != nil {
 		t.Fatal(err)
 	}
-	for range 100 {
-		nc, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", w.port))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = nc.Close() }()
-		if _, err := nc.Write([]byte{22, 3, 1, 2, 0, 1}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	measure := func(n int) time.Duration {
-		t.Helper()
-		took := make([]time.Duration, n)
-		for i := range took {
-			start := time.Now()
-			if err := w.say(c); err != nil {
+	for _, at := range []*tlsWorld{w, other} {
+		for range 100 {
+			nc, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", at.port))
+			if err != nil {
 				t.Fatal(err)
 			}
-			took[i] = time.Since(start)
+			defer func() { _ = nc.Close() }()
+			if _, err := nc.Write([]byte{22, 3, 1, 2, 0, 1}); err != nil {
+				t.Fatal(err)
+			}
 		}
-		slices.Sort(took)
-		return took[n*99/100]
 	}
-	calm := measure(1000)
+	want := float64(stormRate) * 0.9 // one has begun and not ended, a tick is late
+	for try := 1; ; try++ {
+		var here, beside, rates []time.Duration
+		for range stormRounds {
+			p99, rate := w.storm(c, w)
+			here, rates = append(here, p99), append(rates, time.Duration(rate))
+			p99, _ = w.storm(c, other)
+			beside = append(beside, p99)
+		}
+		p99, control, rate := median(here), median(beside), float64(median(rates))
+		t.Logf("p99 of calls: %v with %.0f handshakes/s, %v with the same at another proxy (%v, %v)", p99, rate, control, here, beside)
+		switch {
+		case raced(), p99 <= control+stormShift && rate >= want:
+			return
+		case try == 3:
+			t.Fatalf("p99 of calls %v beside %.0f handshakes/s, want at most %v more than %v beside %.0f", p99, rate, stormShift, control, want)
+		}
+	}
+}
+
+// raced reports that times say nothing.
+func raced() bool { return raceEnabled || os.Getenv("SLUICE_E2E_RACE") != "" }
+
+func median(ds []time.Duration) time.Duration {
+	slices.Sort(ds)
+	return ds[len(ds)/2]
+}
+
+// storm lets clients shake hands with at, stormRate a second in all, while c
+// makes its calls; it returns their p99 and how many handshakes a second there
+// were.
+func (w *tlsWorld) storm(c echo.EchoClient, at *tlsWorld) (p99 time.Duration, rate float64) {
+	w.t.Helper()
 	var wg sync.WaitGroup
 	var handshakes atomic.Int64
 	done := make(chan struct{})
-	for range 8 {
+	begin := time.Now()
+	for i := range stormClients {
 		wg.Go(func() {
-			for {
+			for n := i; ; n += stormClients {
+				wait := time.NewTimer(time.Until(begin.Add(time.Duration(n) * time.Second / stormRate)))
 				select {
 				case <-done:
+					wait.Stop()
 					return
-				default:
+				case <-wait.C:
 				}
-				if _, err := w.presented(); err != nil {
+				if _, err := at.presented(); err != nil {
 					if !errors.Is(err, net.ErrClosed) {
-						t.Error(err)
+						w.t.Error(err)
 					}
 					return
 				}
@@ -309,16 +346,19 @@ func TestTLSHandshakeStorm(t *testing.T) {
 			}
 		})
 	}
-	begin := time.Now()
-	storm := measure(3000)
-	rate := float64(handshakes.Load()) / time.Since(begin).Seconds()
+	took := make([]time.Duration, stormCalls)
+	for i := range took {
+		start := time.Now()
+		if err := w.say(c); err != nil {
+			w.t.Error(err)
+			break
+		}
+		took[i] = time.Since(start)
+		time.Sleep(500 * time.Microsecond) // a client that takes its time between calls
+	}
+	rate = float64(handshakes.Load()) / time.Since(begin).Seconds()
 	close(done)
 	wg.Wait()
-	t.Logf("p99 of calls: %v calm, %v with %.0f handshakes/s", calm, storm, rate)
-	if limit := calm + 250*time.Millisecond; storm > limit {
-		t.Errorf("p99 of calls %v during handshakes, %v without", storm, calm)
-	}
-	if handshakes.Load() == 0 {
-		t.Error("no handshake succeeded")
-	}
+	slices.Sort(took)
+	return took[len(took)*99/100], rate
 }
