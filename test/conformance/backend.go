@@ -10,21 +10,20 @@ import (
 	"time"
 )
 
-// backend answers every HTTP/2 request, when it is complete, with a body that
-// is larger than the windows that h2spec opens.
+// backend is a server of HTTP/2 in this process.
 type backend struct {
 	srv        *http.Server
 	host, port string
 	done       chan struct{}
 }
 
-func startBackend() (*backend, error) {
+func startBackend(h http.Handler) (*backend, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	b := &backend{done: make(chan struct{}), srv: &http.Server{
-		Handler:           http.HandlerFunc(answer),
+		Handler:           h,
 		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
@@ -53,6 +52,8 @@ func (b *backend) stop() {
 
 var page = bytes.Repeat([]byte("sluice\n"), 1024)
 
+// answer answers every request, when it is complete, with a body that is larger
+// than the windows that h2spec opens.
 func answer(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		return // the request was reset

@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"html"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -121,7 +122,7 @@ func (h *harness) runH2spec(ctx context.Context) []*result {
 		if len(sections) == 0 {
 			return errNoCase
 		}
-		b, err := startBackend()
+		b, err := startBackend(http.HandlerFunc(answer))
 		if err != nil {
 			return err
 		}

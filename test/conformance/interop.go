@@ -13,8 +13,9 @@ import (
 )
 
 // interopCases are the tests of grpc-go's interop client, with their flags. Not
-// here are those that need credentials of a cloud, and pick_first_unary, which
-// wants a name that grpc-go's server does not give.
+// here are those that need credentials of a cloud, pick_first_unary, which
+// wants a name that grpc-go's server does not give, and those of compression:
+// see compressedCases.
 var interopCases = []struct {
 	name string
 	args []string
@@ -39,7 +40,8 @@ var interopCases = []struct {
 	{name: "orca_oob", args: []string{`-service_config_json={"loadBalancingConfig":[{"test_backend_metrics_load_balancer":{}}]}`}},
 }
 
-// runInterop runs the interop clients against grpc-go's server.
+// runInterop runs the interop clients against grpc-go's server, and the cases of
+// compression against one of our own.
 func (h *harness) runInterop(ctx context.Context) []*result {
 	srv, p, err := h.startInterop(ctx)
 	if err != nil {
@@ -49,6 +51,7 @@ func (h *harness) runInterop(ctx context.Context) []*result {
 	defer p.stop()
 	var out []*result
 	for _, r := range []*result{
+		h.timed("interop/compressed", func(r *result) error { return h.interopCompressed(ctx, r) }),
 		h.timed("interop/grpc-go", func(r *result) error { return h.interopGo(ctx, p, r) }),
 		h.timed("interop/grpc-js", func(r *result) error { return h.interopJS(ctx, p, r) }),
 	} {
