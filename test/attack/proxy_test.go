@@ -4,9 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,9 +24,9 @@ import (
 // Circuit breakers are open wide, so that it is the core's limits that hold.
 type proxy struct {
 	*proc.Process
-	addr, tls, admin string
-	roots            *x509.CertPool // of tls
-	http             http.Client
+	addr, tls string
+	admin     proc.Admin
+	roots     *x509.CertPool // of tls
 }
 
 const bootstrapYAML = `
@@ -92,7 +90,7 @@ const headerTimeout = 500 * time.Millisecond
 // test ends, and waits until it serves.
 func startProxy(t *testing.T, good, bad int) *proxy {
 	t.Helper()
-	port, secure, admin := freePort(t), freePort(t), freePort(t)
+	port, secure, admin := proc.FreePort(t), proc.FreePort(t), proc.FreePort(t)
 	dir := t.TempDir()
 	file, chain, key := filepath.Join(dir, "bootstrap.yaml"), filepath.Join(dir, "chain.pem"), filepath.Join(dir, "key.pem")
 	ca := tlstest.CA(t, "ca")
@@ -106,44 +104,20 @@ func startProxy(t *testing.T, good, bad int) *proxy {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ps, err := proc.Start("dataplane", program, "-c", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{Process: ps, addr: loopback(port), tls: loopback(secure), admin: loopback(admin),
-		roots: x509.NewCertPool(), http: http.Client{Timeout: 5 * time.Second}}
+	p := &proxy{Process: proc.Run(t, "dataplane", program, "-c", file), addr: loopback(port), tls: loopback(secure),
+		admin: proc.Admin(loopback(admin)), roots: x509.NewCertPool()}
 	p.roots.AddCert(ca.Cert)
-	t.Cleanup(func() {
-		p.http.CloseIdleConnections()
-		p.Kill()
-		if t.Failed() {
-			t.Log(p.Report())
-		}
-	})
-	eventually(t, 10*time.Second, "the proxy is ready", func() error {
+	t.Cleanup(p.Kill) // no drain
+	proc.Eventually(t, 10*time.Second, "the proxy is ready", func() error {
 		select {
 		case <-p.Done():
 			t.Fatalf("the proxy ended: %s", p.Exit())
 		default:
 		}
-		_, err := p.get("/ready")
+		_, err := p.admin.Get("/ready")
 		return err
 	})
 	return p
-}
-
-// get asks the admin interface.
-func (p *proxy) get(path string) (string, error) {
-	resp, err := p.http.Get("http://" + p.admin + path)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s: %s", path, resp.Status, b)
-	}
-	return string(b), err
 }
 
 // victim is whom the certificate names.
@@ -153,26 +127,16 @@ const victim = "victim.org"
 // listener.tls.*.
 func (p *proxy) stats(t *testing.T) map[string]float64 {
 	t.Helper()
-	body, err := p.get("/stats?format=json")
+	in, err := p.admin.Stats("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var in struct {
-		Stats []struct {
-			Name  string
-			Value float64
-		}
-	}
-	if err := json.Unmarshal([]byte(body), &in); err != nil {
-		t.Fatalf("/stats: %v: %s", err, body)
-	}
-	out := make(map[string]float64, len(in.Stats))
-	for _, s := range in.Stats {
-		name := s.Name
+	out := make(map[string]float64, len(in))
+	for name, v := range in {
 		if rest, ok := strings.CutPrefix(name, "listener."+strings.ReplaceAll(p.tls, ":", "_")); ok {
 			name = "listener.tls" + rest
 		}
-		out[name] = s.Value
+		out[name] = v
 	}
 	return out
 }
@@ -181,11 +145,11 @@ func (p *proxy) stats(t *testing.T) map[string]float64 {
 func (p *proxy) heap(t *testing.T) int {
 	t.Helper()
 	for range 2 {
-		if _, err := p.get("/heap_dump"); err != nil {
+		if _, err := p.admin.Get("/heap_dump"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	body, err := p.get("/memory")
+	body, err := p.admin.Get("/memory")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,31 +207,3 @@ func startGood(t *testing.T) (port int) {
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-// freePort reserves nothing: it returns a loopback port that was free a moment
-// ago.
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
-// eventually polls check until it succeeds.
-func eventually(t *testing.T, limit time.Duration, what string, check func() error) {
-	t.Helper()
-	end := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within %v: %v", what, limit, err)
-		}
-		time.Sleep(20 * time.Millisecond) // another process
-	}
-}

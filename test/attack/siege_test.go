@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-proxy/sluice/test/proc"
 )
 
 // attack is one way to hurt.
@@ -186,7 +188,7 @@ func measure(t *testing.T, p *proxy, a *attack, addr string) result {
 	st.start()
 	s := lay(a, addr, max(*attackTime, a.atLeast))
 	r := result{p99: st.end(), calls: len(st.times), failures: st.failures, siege: s}
-	eventually(t, heapRetry, "the attackers' connections are gone", func() error {
+	proc.Eventually(t, heapRetry, "the attackers' connections are gone", func() error {
 		if n := p.stats(t)["http.in.downstream_cx_active"]; n > steadyConns {
 			return fmt.Errorf("%v connections", n)
 		}

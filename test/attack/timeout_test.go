@@ -8,6 +8,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/sluice-proxy/sluice/test/echo"
+	"github.com/sluice-proxy/sluice/test/proc"
 )
 
 // TestTimeouts waits, beside the other tests, for the limits that are times:
@@ -71,7 +72,7 @@ func TestTimeouts(t *testing.T) {
 	const late = 3 * time.Second
 	for i, tt := range tests {
 		if tt.reaction != "" {
-			eventually(t, time.Until(begin.Add(tt.after+late)), tt.name+" is ended", func() error {
+			proc.Eventually(t, time.Until(begin.Add(tt.after+late)), tt.name+" is ended", func() error {
 				if n := sieges[i].count(tt.reaction); n < each {
 					return fmt.Errorf("%d of %d saw %q: %v", n, each, tt.reaction, sieges[i])
 				}
@@ -83,7 +84,7 @@ func TestTimeouts(t *testing.T) {
 		}
 	}
 	for stat, n := range want {
-		eventually(t, time.Until(begin.Add(30*time.Second+late)), stat, func() error {
+		proc.Eventually(t, time.Until(begin.Add(30*time.Second+late)), stat, func() error {
 			if got := p.stats(t)[stat] - before[stat]; got != n {
 				return fmt.Errorf("%v, want %v", got, n)
 			}
@@ -93,7 +94,7 @@ func TestTimeouts(t *testing.T) {
 	for i := range sieges {
 		close(sieges[i].done)
 	}
-	eventually(t, 3*time.Second, "no connection is left", func() error {
+	proc.Eventually(t, 3*time.Second, "no connection is left", func() error {
 		if n := p.stats(t)["http.in.downstream_cx_active"]; n != 0 {
 			return fmt.Errorf("%v are", n)
 		}

@@ -2,11 +2,8 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,33 +17,16 @@ import (
 	"github.com/sluice-proxy/sluice/test/proc"
 )
 
-// freePort reserves nothing: it returns a loopback port that was free a moment
-// ago.
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
-}
+// What nearly every test here calls.
+var (
+	freePort   = proc.FreePort
+	eventually = proc.Eventually
+)
 
-// start runs a program until the test ends; its output is shown if the test
-// failed.
+// start runs a program of this module until the test ends.
 func start(t *testing.T, name, bin string, args ...string) *proc.Process {
 	t.Helper()
-	p, err := proc.Start(name, filepath.Join(bins, bin), args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		p.Stop()
-		if t.Failed() {
-			t.Log(p.Report())
-		}
-	})
-	return p
+	return proc.Run(t, name, filepath.Join(bins, bin), args...)
 }
 
 // backend is an example server that counts its calls.
@@ -124,47 +104,21 @@ func (p *proxy) waitAdmin(t *testing.T) {
 
 // get asks the proxy's admin.
 func (p *proxy) get(path string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", p.admin, path), nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s: %s", path, resp.Status, b)
-	}
-	return string(b), err
+	return proc.Admin(fmt.Sprintf("127.0.0.1:%d", p.admin)).Get(path)
 }
 
 // stat returns one of the proxy's stats.
 func (p *proxy) stat(t *testing.T, name string) float64 {
 	t.Helper()
-	body, err := p.get("/stats?format=json&filter=^" + strings.ReplaceAll(name, ".", `\.`) + "$")
+	stats, err := proc.Admin(fmt.Sprintf("127.0.0.1:%d", p.admin)).Stats("^" + strings.ReplaceAll(name, ".", `\.`) + "$")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out struct {
-		Stats []struct {
-			Name  string
-			Value float64
-		}
+	v, ok := stats[name]
+	if !ok {
+		t.Fatalf("%s has no stat %s", p.id, name)
 	}
-	if err := json.Unmarshal([]byte(body), &out); err != nil {
-		t.Fatalf("/stats: %v: %s", err, body)
-	}
-	for _, s := range out.Stats {
-		if s.Name == name {
-			return s.Value
-		}
-	}
-	t.Fatalf("%s has no stat %s", p.id, name)
-	return 0
+	return v
 }
 
 // dial connects a grpc-go client without any retry.
@@ -185,22 +139,6 @@ func waitServing(t *testing.T, port int) {
 	defer cancel()
 	if _, err := echo.NewEchoClient(dial(t, port)).Say(ctx, &echo.SayRequest{}, grpc.WaitForReady(true)); err != nil {
 		t.Fatalf("the proxy on port %d does not serve: %v", port, err)
-	}
-}
-
-// eventually polls check until it succeeds.
-func eventually(t *testing.T, limit time.Duration, what string, check func() error) {
-	t.Helper()
-	end := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s: %v", limit, what, err)
-		}
-		time.Sleep(20 * time.Millisecond) // polling another process
 	}
 }
 

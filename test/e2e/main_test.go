@@ -3,9 +3,9 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
+
+	"github.com/sluice-proxy/sluice/test/proc"
 )
 
 // bins is where TestMain built the programs.
@@ -23,14 +23,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bins = dir
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
-	if os.Getenv("SLUICE_E2E_RACE") != "" {
-		args = append(args, "-race")
-	}
-	cmd := exec.Command("go", append(args, "../../cmd/dataplane", "../../cmd/controlplane")...)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "building the programs:", err)
+	if err := proc.Build(dir, os.Getenv("SLUICE_E2E_RACE") != "", "dataplane", "controlplane"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

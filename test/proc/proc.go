@@ -1,5 +1,6 @@
 // Package proc runs the programs under test as child processes and keeps the
-// end of their output for error messages.
+// end of their output for error messages. harness.go has what the tests that
+// do so share: building, ports, waiting, asking the admin interface.
 package proc
 
 import (
