@@ -20,6 +20,7 @@ type conditions struct {
 	grpc     bool
 	headers  []HeaderMatch
 	query    []QueryMatch
+	cookies  []CookieMatch
 	fraction *Fraction
 }
 
@@ -38,6 +39,7 @@ const (
 	failedGRPC
 	failedHeader
 	failedQuery
+	failedCookie
 	failedFraction
 )
 
@@ -67,6 +69,11 @@ func (c *conditions) try(r *request) verdict {
 			return verdict{failedQuery, i}
 		}
 	}
+	for i := range c.cookies {
+		if !c.cookies[i].match(r.call) {
+			return verdict{failedCookie, i}
+		}
+	}
 	if c.fraction != nil && !c.fraction.match(r.call) {
 		return verdict{step: failedFraction}
 	}
@@ -76,13 +83,16 @@ func (c *conditions) try(r *request) verdict {
 func compileEntry(m *Match, a *Action) (entry, error) {
 	e := entry{path: m.Path, name: a.Name}
 	errs := []error{e.path.compile()}
-	if m.GRPC || len(m.Headers) > 0 || len(m.Query) > 0 || m.Fraction != nil {
-		c := &conditions{grpc: m.GRPC, headers: slices.Clone(m.Headers), query: slices.Clone(m.Query)}
+	if m.GRPC || len(m.Headers) > 0 || len(m.Query) > 0 || len(m.Cookies) > 0 || m.Fraction != nil {
+		c := &conditions{grpc: m.GRPC, headers: slices.Clone(m.Headers), query: slices.Clone(m.Query), cookies: slices.Clone(m.Cookies)}
 		for i := range c.headers {
 			errs = append(errs, c.headers[i].compile())
 		}
 		for i := range c.query {
 			errs = append(errs, c.query[i].compile())
+		}
+		for i := range c.cookies {
+			errs = append(errs, c.cookies[i].compile())
 		}
 		if m.Fraction != nil {
 			f := *m.Fraction

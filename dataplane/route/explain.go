@@ -90,6 +90,13 @@ func (e *entry) why(v verdict, r *request) string {
 			return fmt.Sprintf("query parameter %q: want %s, is missing", q.Name, q.describe())
 		}
 		return fmt.Sprintf("query parameter %q: want %s, is %q", q.Name, q.describe(), value)
+	case failedCookie:
+		m := &e.cond.cookies[v.index]
+		value, ok := cookieValue(r.call, m.Name)
+		if !ok {
+			return fmt.Sprintf("cookie %q: want %s, is missing", m.Name, m.describe())
+		}
+		return fmt.Sprintf("cookie %q: want %s, is %q", m.Name, m.describe(), value)
 	case failedFraction:
 		num, den := e.cond.fraction.now()
 		return fmt.Sprintf("fraction: %d/%d, and this request drew %d", num, den, e.cond.fraction.draw(r.call, den))

@@ -15,6 +15,7 @@ type Match struct {
 	GRPC     bool // RouteMatch.grpc: the request's content-type is gRPC's
 	Headers  []HeaderMatch
 	Query    []QueryMatch
+	Cookies  []CookieMatch
 	Fraction *Fraction // RouteMatch.runtime_fraction; nil: always
 }
 

@@ -34,6 +34,13 @@ func (rc *routesCompiler) match(a *at, m *routev3.RouteMatch) route.Match {
 	for i, q := range m.GetQueryParameters() {
 		out.Query = append(out.Query, rc.queryMatch(a.item("query_parameters", i), q))
 	}
+	for i, k := range m.GetCookies() {
+		out.Cookies = append(out.Cookies, route.CookieMatch{
+			Name:   k.GetName(),
+			String: rc.stringMatch(a.item("cookies", i).field("string_match"), k.GetStringMatch()),
+			Invert: k.GetInvertMatch(),
+		})
+	}
 	if f := m.GetRuntimeFraction(); f != nil {
 		out.Fraction = a.fraction(f)
 	}
@@ -111,12 +118,20 @@ func (rc *routesCompiler) stringMatch(a *at, m *matcherv3.StringMatcher) route.S
 	case *matcherv3.StringMatcher_Contains:
 		out.Kind, out.Value = route.StringContains, p.Contains
 	case *matcherv3.StringMatcher_SafeRegex:
-		out.Kind, out.IgnoreCase = route.StringRegex, false // "has no effect for regex" (StringMatcher.ignore_case)
+		a.foldedRegex(m)
+		out.Kind, out.IgnoreCase = route.StringRegex, false
 		out.Regex = rc.regex(a.field("safe_regex"), p.SafeRegex)
 	case *matcherv3.StringMatcher_Custom:
 		a.field("custom").unsupported()
 	}
 	return out
+}
+
+// foldedRegex refuses what Envoy's StringMatcherImpl refuses.
+func (a *at) foldedRegex(m *matcherv3.StringMatcher) {
+	if m.GetIgnoreCase() {
+		a.field("ignore_case").errorf("has no effect for safe_regex")
+	}
 }
 
 var denominators = map[typev3.FractionalPercent_DenominatorType]uint32{

@@ -109,7 +109,10 @@ func (a *at) pathSubstitution(m *matcherv3.RegexMatchAndSubstitute) func(*call.C
 	}
 }
 
-// substitution compiles a RegexMatchAndSubstitute: every match is replaced.
+// substitution compiles a RegexMatchAndSubstitute: every match is replaced. A
+// bad substitution does what RE2's GlobalReplace makes of it: of a group that
+// there is not, nothing is replaced; a backslash before anything but a digit or
+// a backslash ends the replacement.
 func (a *at) substitution(m *matcherv3.RegexMatchAndSubstitute) func(string) string {
 	re, err := regexp.Compile(m.GetPattern().GetRegex())
 	if err != nil {
@@ -118,6 +121,17 @@ func (a *at) substitution(m *matcherv3.RegexMatchAndSubstitute) func(string) str
 	}
 	var to strings.Builder // RE2's \1 is Go's ${1}
 	s := m.GetSubstitution()
+	for i := 0; i+1 < len(s); i++ {
+		if s[i] != '\\' {
+			continue
+		}
+		i++
+		if n := int(s[i]) - '0'; n >= 0 && n <= 9 && n > re.NumSubexp() {
+			a.field("substitution").warnf("\\%d: the expression has %s: nothing is replaced, as in Envoy", n, plural(re.NumSubexp(), "group"))
+			return func(s string) string { return s }
+		}
+	}
+loop:
 	for i := 0; i < len(s); i++ {
 		switch {
 		case s[i] == '$':
@@ -126,17 +140,13 @@ func (a *at) substitution(m *matcherv3.RegexMatchAndSubstitute) func(string) str
 			to.WriteByte(s[i])
 		case i+1 < len(s) && s[i+1] >= '0' && s[i+1] <= '9':
 			i++
-			if n := int(s[i] - '0'); n > re.NumSubexp() {
-				a.field("substitution").errorf("\\%d: the expression has %s", n, plural(re.NumSubexp(), "group"))
-				return nil
-			}
 			to.WriteString("${" + s[i:i+1] + "}")
 		case i+1 < len(s) && s[i+1] == '\\':
 			i++
 			to.WriteByte('\\')
 		default:
-			a.field("substitution").errorf("%q: a backslash stands before a digit or a backslash", s)
-			return nil
+			a.field("substitution").warnf("%q: the replacement ends before the backslash at %d, as in Envoy", s, i)
+			break loop
 		}
 	}
 	repl := to.String()

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // verdict is what this version does with a field that is set.
@@ -48,6 +49,10 @@ func (a *at) supported(m protoreflect.Message) {
 		}
 		name, v := string(f.field.Name()), m.Get(f.field)
 		switch {
+		case f.duration:
+			if d := v.Message().Interface().(*durationpb.Duration); d.AsDuration() < 0 {
+				a.field(name).checkf("must not be negative")
+			}
 		case f.verdict == ignored:
 			a.field(name).warnf("ignored by this version")
 		case f.verdict == refused:

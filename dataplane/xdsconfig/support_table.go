@@ -86,9 +86,9 @@ var judgements = slices.Concat(bootstrapJudgements, []judgement{
 		refused:  "filter_action non_forwarding_action route_specifiers",
 	}},
 	{&routev3.RouteMatch{}, fields{
-		honoured: "prefix path safe_regex path_separated_prefix case_sensitive runtime_fraction headers query_parameters grpc",
+		honoured: "prefix path safe_regex path_separated_prefix case_sensitive runtime_fraction headers query_parameters cookies grpc",
 		ignored:  "connect_matcher",
-		refused:  "path_match_policy cookies tls_context dynamic_metadata filter_state",
+		refused:  "path_match_policy tls_context dynamic_metadata filter_state",
 		notes:    map[string]string{"connect_matcher": "CONNECT is refused before any route is tried"},
 	}},
 	{&routev3.HeaderMatcher{}, fields{honoured: "name exact_match safe_regex_match range_match present_match prefix_match suffix_match contains_match string_match invert_match treat_missing_header_as_empty"}},
@@ -236,10 +236,13 @@ var judgements = slices.Concat(bootstrapJudgements, []judgement{
 })
 
 // fieldSupport is a field that is worth looking at when a message is walked:
-// it is ignored or refused, or has such fields below it.
+// it is ignored, refused or a duration, or has such fields below it.
 type fieldSupport struct {
 	field   protoreflect.FieldDescriptor
 	verdict verdict
+	// duration: it is honoured, and a Duration, which must not be negative in
+	// any field that Envoy reads.
+	duration bool
 }
 
 // supportTable has the fields worth looking at by message.
@@ -280,7 +283,8 @@ func (b *supportBuilder) visit(md protoreflect.MessageDescriptor) bool {
 	for i := range md.Fields().Len() {
 		fd := md.Fields().Get(i)
 		v := b.verdicts[name][fd.Name()]
-		if v == honoured {
+		isDuration := v == honoured && fd.Message() != nil && !fd.IsList() && fd.Message().FullName() == "google.protobuf.Duration"
+		if v == honoured && !isDuration {
 			sub := fd.Message()
 			if fd.IsMap() {
 				sub = fd.MapValue().Message()
@@ -290,7 +294,7 @@ func (b *supportBuilder) visit(md protoreflect.MessageDescriptor) bool {
 			}
 		}
 		if v != inert {
-			list = append(list, fieldSupport{fd, v})
+			list = append(list, fieldSupport{fd, v, isDuration})
 		}
 	}
 	b.table[name] = list

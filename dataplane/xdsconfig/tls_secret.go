@@ -251,6 +251,7 @@ func (a *at) sanMatcher(kind transport.SANType, m *matcherv3.StringMatcher) tran
 	case *matcherv3.StringMatcher_Contains:
 		out.Match = by(strings.Contains, p.Contains)
 	case *matcherv3.StringMatcher_SafeRegex:
+		a.foldedRegex(m)
 		re, err := regexp.Compile("^(?:" + p.SafeRegex.GetRegex() + ")$")
 		if err != nil {
 			a.field("safe_regex").errorf("%s", err)

@@ -24,6 +24,12 @@ var routes = []testCase{
 	{path: "/h", headers: []string{"x-n", "10"}},
 	{path: "/q?a=bc"},
 	{path: "/q?a=cb", differs: sayWhy},
+	{path: "/cookie", headers: []string{"cookie", "x=y; a=bc"}},
+	{path: "/cookie", headers: []string{"cookie", `a="bc";c=e`}},
+	{path: "/cookie", headers: []string{"cookie", "a=x; a=bc"}, differs: sayWhy},
+	{path: "/cookie", headers: []string{"cookie", "a=bc; c=d"}, differs: sayWhy},
+	{path: "/cookie", headers: []string{"cookie", "c=e"}, differs: sayWhy},
+	{path: "/cookie", differs: sayWhy},
 	{path: "/g"},
 	{path: "/g", plain: true, headers: []string{"content-type", "application/json"}, differs: sayWhy},
 	{path: "/any", headers: []string{":authority", "exact.example"}},
@@ -110,6 +116,9 @@ var rewrites = []testCase{
 	{path: "/rw/exact?q"},
 	{path: "/rw/regexall/a/a?a"},
 	{path: "/rw/slash/x"},
+	{path: "/rw/nogroup"},
+	{path: "/rw/badslash/bad?bad"},
+	{path: "/rw/endslash/end/x"},
 }
 
 var mutations = append([]testCase{
