@@ -237,5 +237,5 @@ func ExampleManager_Backends() {
 	}
 	// Output:
 	// orders <nil>
-	//  rpc error: code = Unavailable desc = no cluster
+	//  rpc error: code = Unavailable desc = no cluster "orders-next"
 }
