@@ -19,8 +19,10 @@
 //	Pool                          several connections per address
 //	ServerOptions, DialOptions    what makes grpc-go cheaper as a proxy (tuning.go)
 //
-// Package grpcproxy/proxy has the shape of mwitkow/grpc-proxy. The migration
-// pages in docs/migration say what became of each function of the family.
+// Package grpcproxy/proxy has the shape of mwitkow/grpc-proxy, and package
+// grpcproxy/sidero/proxy is this one under the name of siderolabs/grpc-proxy.
+// The migration pages in docs/migration say what became of each function of the
+// family.
 //
 // # What the backend and the client see
 //

@@ -1,6 +1,7 @@
 package grpcproxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -34,6 +35,10 @@ type RequestInfo struct {
 	// Metadata is Context.Metadata: the same map, under the name that it has
 	// in gRPCat. Changes in it reach the backend.
 	Metadata metadata.MD
+	// FirstPayload is the first message, once a middleware has asked for it
+	// with Peek, or for all if Config.FirstPayload is set; nil if there is none.
+	// Rewrite changes it, not writing to it.
+	FirstPayload []byte
 }
 
 // ResponseInfo is what a middleware answered.
@@ -56,8 +61,8 @@ type Context struct {
 	// two that a middleware has made different, this one counts.
 	Metadata metadata.MD
 
-	stream   grpc.ServerStream
-	ctx      context.Context //nolint:containedctx // the call's, as middlewares have changed it
+	stream   grpc.ServerStream // nil: a Context of NewContext
+	ctx      context.Context   //nolint:containedctx // the call's, as middlewares have changed it
 	request  RequestInfo
 	chain    []Middleware
 	at       int
@@ -88,6 +93,35 @@ func newContext(ss grpc.ServerStream, method string, chain []Middleware, hooks *
 	c.request.Metadata = c.Metadata
 	c.Request = &c.request
 	return c
+}
+
+// NewContext returns a Context of no call, to try middlewares with. Its first
+// message is req.FirstPayload.
+func NewContext(req *RequestInfo, middlewares []Middleware) *Context {
+	c := new(Context)
+	c.init(req, middlewares)
+	return c
+}
+
+// AcquireContext is NewContext from a pool, to which ReleaseContext gives it
+// back.
+func AcquireContext(req *RequestInfo, middlewares []Middleware) *Context {
+	c := contexts.Get().(*Context)
+	c.init(req, middlewares)
+	return c
+}
+
+// ReleaseContext gives c back. It must not be used afterwards.
+func ReleaseContext(c *Context) { c.recycle() }
+
+func (c *Context) init(req *RequestInfo, middlewares []Middleware) {
+	if req == nil {
+		req = &RequestInfo{}
+	}
+	if req.Metadata == nil {
+		req.Metadata = metadata.MD{}
+	}
+	c.Request, c.Metadata, c.chain, c.at, c.ctx = req, req.Metadata, middlewares, -1, context.Background()
 }
 
 // recycle makes c ready for another call.
@@ -162,11 +196,18 @@ func (c *Context) AddMetadata(key, value string) {
 // call is not held up unless a middleware asks. io.EOF says that the client
 // sends none. The message goes to the backend as if it had not been looked at.
 func (c *Context) Peek() ([]byte, error) {
+	if c.stream == nil {
+		if c.Request == nil || c.Request.FirstPayload == nil {
+			return nil, io.EOF
+		}
+		return bytes.Clone(c.Request.FirstPayload), nil
+	}
 	if !c.peeked {
 		c.peeked = true
 		var f Frame
 		if err := c.stream.RecvMsg(&f); err == nil {
 			c.first = &f
+			c.request.FirstPayload = f.Data()
 		} else {
 			c.firstErr = c.firstFrameError(err)
 		}
@@ -196,7 +237,10 @@ func (c *Context) Rewrite(payload []byte) error {
 	if _, err := c.Peek(); err != nil {
 		return err
 	}
-	c.first.Set(payload)
+	if c.first != nil {
+		c.first.Set(payload)
+	}
+	c.Request.FirstPayload = payload
 	return nil
 }
 

@@ -121,3 +121,78 @@ func TestCloseWaitsForHandlers(t *testing.T) {
 		t.Error("a handler runs after Close")
 	}
 }
+
+// 1.42, 1.52: a server may wait for the first message for all middlewares.
+func TestFirstPayload(t *testing.T) {
+	got := make(chan string, 1)
+	_, cc := startServer(t, &grpcproxy.Config{DefaultBackend: startBackend(t, echo), FirstPayload: true}, func(s *grpcproxy.Server) {
+		s.Use(grpcproxy.MiddlewareFunc(func(c *grpcproxy.Context) { got <- string(c.Request.FirstPayload) }))
+	})
+	if m, err := ask(t, testContext(t), cc, "first"); m != "first" || err != nil || <-got != "first" {
+		t.Errorf("%q, %v", m, err)
+	}
+}
+
+// 1.52: middlewares can be tried without a server.
+func TestNewContext(t *testing.T) {
+	var ran []string
+	add := grpcproxy.MiddlewareFunc(func(c *grpcproxy.Context) {
+		b, err := c.Peek()
+		ran = append(ran, fmt.Sprintf("%s %v %v", b, err, c.Context() != nil))
+		c.AddMetadata("k", "v")
+		if err == nil {
+			_ = c.Rewrite(append(b, '!'))
+		}
+	})
+	for _, req := range []*grpcproxy.RequestInfo{nil, {FirstPayload: []byte("x")}} {
+		c := grpcproxy.NewContext(req, []grpcproxy.Middleware{add})
+		c.Next()
+		if fmt.Sprint(c.Metadata["k"]) != "[v]" || req != nil && string(c.Request.FirstPayload) != "x!" {
+			t.Errorf("%+v", c.Request)
+		}
+		c = grpcproxy.AcquireContext(req, nil)
+		c.SendResponse([]byte("r"))
+		if !c.IsAborted() {
+			t.Error("the chain goes on")
+		}
+		grpcproxy.ReleaseContext(c)
+	}
+	if fmt.Sprint(ran) != "[ EOF true x <nil> true]" {
+		t.Errorf("%v", ran)
+	}
+}
+
+// 1.38: several goroutines send on one stream; headers that come late are no
+// error, and SendHeader does not panic.
+func TestServerStreamWrapper(t *testing.T) {
+	cc := startProxy(t, func(_ any, ss grpc.ServerStream) error {
+		w := &grpcproxy.ServerStreamWrapper{ServerStream: ss}
+		errs := make(chan error, 100)
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				errs <- w.SetHeader(metadata.Pairs("set", fmt.Sprint(i)))
+				if i%2 == 0 {
+					errs <- w.SendHeader(metadata.Pairs("sent", "1"))
+				}
+				errs <- w.SendMsg(grpcproxy.NewFrame([]byte("m")))
+				w.SetTrailer(metadata.Pairs("t", "1"))
+			})
+		}
+		all.Wait()
+		close(errs)
+		for err := range errs {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	cs := stream(t, testContext(t), cc)
+	for range 20 {
+		want(t, cs, "m")
+	}
+	if _, err := recv(cs); status.Code(err) != codes.Unknown || len(cs.Trailer()["t"]) != 20 { // EOF is no status
+		t.Errorf("%v, trailers %v", err, cs.Trailer())
+	}
+}

@@ -14,7 +14,7 @@ func TestEveryRowIsNamed(t *testing.T) {
 	const rows = 59
 	named := make(map[int][]string)
 	row := regexp.MustCompile(`\b1\.([0-9]{1,2})\b`)
-	for _, pattern := range []string{"*_test.go", "proxy/*_test.go", "../../docs/migration/*.md"} {
+	for _, pattern := range []string{"*_test.go", "proxy/*_test.go", "sidero/proxy/*_test.go", "../../docs/migration/*.md"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", pattern, len(files), err)

@@ -31,6 +31,10 @@ type Config struct {
 	Director StreamDirector
 	// Options are for what the Director decides.
 	Options []Option
+	// FirstPayload makes every call wait for its first message before the
+	// middlewares see it, in Request.FirstPayload: as in gRPCat, which holds up
+	// servers that speak first.
+	FirstPayload bool
 
 	KeepaliveParams       *keepalive.ClientParameters      // of connections to backends; nil: grpc-go's defaults
 	BackendTransportCreds credentials.TransportCredentials // nil: plaintext
@@ -187,6 +191,9 @@ func (s *Server) handle(_ any, ss grpc.ServerStream) error {
 	}
 	c := newContext(ss, method, *s.chain.Load(), s.config.Hooks)
 	defer c.recycle()
+	if s.config.FirstPayload {
+		_, _ = c.Peek() // its error is kept
+	}
 	c.Next()
 	if c.IsAborted() {
 		return c.answer()

@@ -43,9 +43,8 @@ var suites = []suite{
 	},
 	{
 		name: "siderolabs v0.5.1", module: "github.com/siderolabs/grpc-proxy", version: "v0.5.1",
-		// The package is called grpcproxy here: the import keeps the name.
-		imports: `"github.com/siderolabs/grpc-proxy/proxy"`, becomes: `proxy "` + ours + `"`,
-		pkg: "./siderolabs", dir: "test/family/siderolabs",
+		imports: `"github.com/siderolabs/grpc-proxy/proxy"`, becomes: `"` + ours + `/sidero/proxy"`,
+		pkg: ours + "/sidero/proxy", dir: "dataplane/grpcproxy/sidero/proxy",
 	},
 }
 
