@@ -30,6 +30,7 @@ type options struct {
 	grace                time.Duration
 	shutdownAccept       time.Duration
 	rebalance            time.Duration
+	heldMB               int
 	mode                 string
 	adminAddressPath     string
 	level                slog.Level
@@ -65,6 +66,7 @@ func parse(args []string) (*options, error) {
 	f.IntVar(&o.concurrency, "concurrency", 0, "workers; 0: one for each processor")
 	f.IntVar(&o.drainSeconds, "drain-time-s", 600, "seconds that calls have to end when their connection drains")
 	f.DurationVar(&o.grace, "shutdown-grace", 5*time.Second, "time that calls have to end after SIGTERM or SIGINT")
+	f.IntVar(&o.heldMB, "held-memory-mb", 0, "MiB that the whole process holds for receivers that are slow, before calls of those that hoard end; 0: 24")
 	f.DurationVar(&o.rebalance, "rebalance-interval", 0, "how often a worker that has much more to do than another sends a client away with a graceful GOAWAY; 0: never")
 	f.DurationVar(&o.shutdownAccept, "shutdown-accept", time.Second, "time that new connections are accepted after SIGTERM or SIGINT at least; while others are left, four fifths of the grace")
 	f.StringVar(&o.mode, "mode", "serve", "serve or validate")
@@ -99,8 +101,8 @@ func parse(args []string) (*options, error) {
 	if o.mode != "serve" && o.mode != "validate" {
 		return nil, fmt.Errorf("--mode %q: want serve or validate", o.mode)
 	}
-	if o.drainSeconds < 0 || o.concurrency < 0 || o.grace < 0 || o.shutdownAccept < 0 || o.rebalance < 0 {
-		return nil, errors.New("--drain-time-s, --concurrency, --rebalance-interval, --shutdown-grace and --shutdown-accept must not be negative")
+	if o.drainSeconds < 0 || o.concurrency < 0 || o.grace < 0 || o.shutdownAccept < 0 || o.rebalance < 0 || o.heldMB < 0 {
+		return nil, errors.New("--drain-time-s, --concurrency, --held-memory-mb, --rebalance-interval, --shutdown-grace and --shutdown-accept must not be negative")
 	}
 	return o, nil
 }

@@ -71,7 +71,7 @@ func run(o *options) error {
 	// As Envoy: what rotates logs, or closes a terminal, ends no calls.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1)
 	reg := telemetry.NewRegistry()
-	srv, err := dataplane.New(dataplane.Options{Concurrency: o.concurrency, Logger: log, Registry: reg, DrainTime: o.drainTime(), ShutdownAccept: o.shutdownAccept, Rebalance: o.rebalance})
+	srv, err := dataplane.New(dataplane.Options{Concurrency: o.concurrency, Logger: log, Registry: reg, DrainTime: o.drainTime(), ShutdownAccept: o.shutdownAccept, Rebalance: o.rebalance, MemoryBudget: int64(o.heldMB) << 20})
 	if err != nil {
 		return err
 	}

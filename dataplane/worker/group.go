@@ -23,7 +23,7 @@ type Options struct {
 	// enter it before NewGroup has returned.
 	NewDriver func(w *Worker) Driver
 	// MemoryBudget bounds the bytes held for slow receivers, in the whole
-	// process; 0: 40 MiB (docs/core.md, "Flow control").
+	// process; 0: 24 MiB (docs/core.md, "Flow control").
 	MemoryBudget int64
 	// Rebalance is how often a worker that has much more to do than another
 	// sends a client away (rebalance.go); 0: never.
@@ -37,8 +37,9 @@ type Options struct {
 	Debug bool
 }
 
-// defaultBudget keeps resident growth under 64 MiB.
-const defaultBudget = 40 << 20
+// defaultBudget keeps what 50 stalled peers cost below 32 MiB, and the growth of
+// resident memory under any attack below 64.
+const defaultBudget = 24 << 20
 
 // Group is the set of workers of a proxy.
 type Group struct {

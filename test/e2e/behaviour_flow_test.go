@@ -125,7 +125,7 @@ func TestStalledPeersCost(t *testing.T) {
 		chunk := make([]byte, 16<<10)
 		for range 64 << 20 / len(chunk) {
 			for wait := 0; x.sv.Window() < int64(len(chunk)); wait++ {
-				if wait == 40 {
+				if wait == 10 {
 					return
 				}
 				time.Sleep(time.Millisecond) // what would come comes in microseconds
@@ -134,20 +134,25 @@ func TestStalledPeersCost(t *testing.T) {
 		}
 		t.Fatal("the proxy took 64 MiB for a client that reads nothing")
 	}
-	t.Run("downloads", func(t *testing.T) {
-		s := newScene(t, fixedConfig{})
+	downloads := func(t *testing.T, calls int) {
+		s := newScene(t, fixedConfig{cluster: "circuit_breakers: {thresholds: [{max_requests: 200000, max_pending_requests: 200000}]}"})
 		before := s.p.resident(t)
 		for i := range peers {
 			o := rawh2.Options{Settings: []http2.Setting{setting(http2.SettingInitialWindowSize, 1<<30)}, NoRead: true}
 			if i%2 == 0 {
 				o = rawh2.Options{Settings: []http2.Setting{setting(http2.SettingInitialWindowSize, 0)}}
 			}
-			x := &exchange{T: t, conn: connect(t, s.p.port, o), srv: s.srv}
-			x.open(true, request())
-			pour(x)
+			c := connect(t, s.p.port, o)
+			for range calls {
+				x := &exchange{T: t, conn: c, srv: s.srv}
+				x.open(true, request())
+				pour(x)
+			}
 		}
 		wantGrowth(t, s.p, before, limit)
-	})
+	}
+	t.Run("downloads", func(t *testing.T) { downloads(t, 1) })
+	t.Run("downloads, 20 calls each", func(t *testing.T) { downloads(t, 20) })
 	t.Run("uploads", func(t *testing.T) {
 		srv := listen(t, rawh2.Options{HoldStreams: true, Settings: []http2.Setting{setting(http2.SettingInitialWindowSize, 0)}})
 		p := startFixed(t, fixedConfig{ports: []int{srv.Port()}})
