@@ -44,8 +44,29 @@ func Sanitize(name string) string {
 
 var sanitizer = strings.NewReplacer("://", "_", ":/", "_", ":", "_", "\x00", "_")
 
-// Collect returns all stats, sorted by name. src may be nil.
+// counts reports whether s only ever grows.
+func (s *Stat) counts() bool { return !s.Gauge && !s.IsText && s.Histogram == nil }
+
+// Collect returns all stats, sorted by name, counters since the last Reset. src
+// may be nil.
 func (r *Registry) Collect(src Source) []Stat {
+	out := r.collect(src)
+	r.mu.Lock()
+	zero := r.zero
+	r.mu.Unlock()
+	if len(zero) == 0 {
+		return out
+	}
+	for i := range out {
+		s := &out[i]
+		if n := zero[s.Name]; s.counts() && n <= s.Value { // else it is new under an old name
+			s.Value -= n
+		}
+	}
+	return out
+}
+
+func (r *Registry) collect(src Source) []Stat {
 	scopes, singles, funcs := r.snapshot()
 	sums := make([][]uint64, len(scopes))
 	for i, s := range scopes {

@@ -32,6 +32,7 @@ type Registry struct {
 	single []single
 	named  map[string]*Counter
 	funcs  []func(add func(Stat))
+	zero   map[string]uint64 // what counters had at the last Reset, by name
 }
 
 type scope struct {
@@ -154,6 +155,20 @@ func (r *Registry) Within(s call.Scope, name string, value uint64) (Stat, bool) 
 	k := r.scopes[s.Index]
 	l, ok := layouts[k.kind]
 	return l.stat(k.name, name, value), ok
+}
+
+// Reset makes the counters that Collect returns begin at zero again. The
+// workers' own arrays go on counting: nobody but them writes there.
+func (r *Registry) Reset(src Source) {
+	zero := map[string]uint64{}
+	for _, s := range r.collect(src) {
+		if s.counts() && s.Value > 0 {
+			zero[s.Name] = s.Value
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.zero = zero
 }
 
 // snapshot returns copies of what there is. A scope that is not shown is empty.
