@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"sigs.k8s.io/yaml"
 
+	"github.com/sluice-proxy/sluice/dataplane/xdsconfig"
 	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
 )
 
@@ -126,6 +127,17 @@ func (o *options) bootstrap(log *slog.Logger) (*bootstrapv3.Bootstrap, error) {
 	}
 	o.sources.Options.Warn = func(path, problem string) { log.Warn("bootstrap", "field", path, "reason", problem) }
 	return bootstrap.Load(o.sources)
+}
+
+// validate says what a start would warn of and refuse.
+func (o *options) validate(w io.Writer, bs *bootstrapv3.Bootstrap) error {
+	err := xdsconfig.Check(bs, o.sources.Options.AllowUnknownStaticFields, func(warning xdsconfig.Warning) {
+		fmt.Fprintln(w, "warning:", warning)
+	})
+	if err == nil {
+		fmt.Fprintln(w, "configuration OK")
+	}
+	return err
 }
 
 func printBootstrap(w io.Writer, bs *bootstrapv3.Bootstrap) error {

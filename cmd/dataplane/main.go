@@ -43,7 +43,9 @@ func run(o *options) error {
 		fmt.Println(versionLine())
 		return nil
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level}))
+	level := new(slog.LevelVar)
+	level.Set(o.level)
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	bs, err := o.bootstrap(log)
 	if err != nil {
 		return err
@@ -52,13 +54,7 @@ func run(o *options) error {
 		return printBootstrap(os.Stdout, bs)
 	}
 	if o.mode == "validate" {
-		if err := xdsconfig.Check(bs, o.sources.Options.AllowUnknownStaticFields, func(w xdsconfig.Warning) {
-			fmt.Println("warning:", w)
-		}); err != nil {
-			return err
-		}
-		fmt.Println("configuration OK")
-		return nil
+		return o.validate(os.Stdout, bs)
 	}
 
 	// The collector keeps to nine tenths of the container's memory (GOMEMLIMIT
@@ -87,7 +83,7 @@ func run(o *options) error {
 	defer stopAdmin()
 	waitAdmin, err := startAdmin(adminCtx, o, bs, admin.Options{
 		Bootstrap: bs, Registry: reg, Counters: srv, Config: mgr, Quit: stop, Stopping: ctx.Done(),
-		Version: version(), CommandLine: o.commandLine(), Logger: log,
+		Version: version(), CommandLine: o.commandLine(), Logger: log, Level: level,
 		Drain: func(d admin.Drain) { srv.DrainListeners(dataplane.DrainOptions(d)) },
 		Listeners: func() (out []admin.Listener) {
 			for _, l := range srv.Listeners() {

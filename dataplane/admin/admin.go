@@ -32,6 +32,8 @@ type Options struct {
 	Version     string
 	CommandLine *adminv3.CommandLineOptions // for /server_info
 	Logger      *slog.Logger
+	// Level is the log level, for /logging; nil: it cannot be changed.
+	Level *slog.LevelVar
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -81,6 +83,9 @@ func New(o Options) *Handler {
 	h.get("/listeners", "bound listeners (format=json)", h.listeners)
 	h.get("/clusters", "clusters and their hosts", h.clusters)
 	h.get("/config_dump", "the whole configuration (include_eds, name_regex=REGEX, resource=FIELD, mask=FIELDS)", h.configDump)
+	h.get("/init_dump", "what is not ready yet, and what it waits for", h.initDump)
+	h.get("/certs", "certificates and authorities in use", h.certs)
+	h.get("/runtime", "runtime values of the bootstrap's static layers", h.runtime)
 	h.get("/memory", "memory in use", h.memory)
 	h.get("/heap_dump", "collect garbage, then dump the heap profile for go tool pprof", h.heapDump)
 	h.get("/help", "this list", h.help)
@@ -100,6 +105,8 @@ func New(o Options) *Handler {
 		}
 		text(w, "OK\n")
 	})
+	h.post("/logging", "show the log level, or change it (level=LEVEL)", h.logging)
+	h.post("/reset_counters", "make all counters begin at zero again", h.resetCounters)
 	h.post("/cpuprofiler", "write a CPU profile to admin.profile_path (enable=y|n)", h.cpuProfiler)
 	h.post("/quitquitquit", "end the process", func(w http.ResponseWriter, _ *http.Request) {
 		text(w, "OK\n")

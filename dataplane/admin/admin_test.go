@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/cluster"
@@ -43,8 +45,16 @@ func (c *config) Dump() *xdsconfig.Dump {
 }
 
 func (c *config) Status() xdsconfig.Status {
-	return xdsconfig.Status{Clusters: []xdsconfig.ClusterStatus{
-		{Unit: xdsconfig.Unit{Name: "warming"}},
+	ready := false
+	select {
+	case <-c.ready:
+		ready = true
+	default:
+	}
+	return xdsconfig.Status{Stage: "waiting for the first listeners", Ready: ready, Listeners: []xdsconfig.ListenerStatus{
+		{Unit: xdsconfig.Unit{Name: "in", Warming: `routes "r"; secrets "s"`}},
+	}, Clusters: []xdsconfig.ClusterStatus{
+		{Unit: xdsconfig.Unit{Name: "warming", Warming: `endpoints "e"`}},
 		{
 			Unit:     xdsconfig.Unit{Name: "web", Serving: true},
 			StatName: "w", EDSService: "ns/web",
@@ -57,6 +67,10 @@ func (c *config) Status() xdsconfig.Status {
 	}}
 }
 
+func (c *config) Certificates() []*adminv3.Certificate {
+	return []*adminv3.Certificate{{CertChain: []*adminv3.CertificateDetails{{SerialNumber: "2a", DaysUntilExpiration: 7}}}}
+}
+
 // TestPages asks each path and looks for what it must say.
 func TestPages(t *testing.T) {
 	cfg := &config{t: t, ready: make(chan struct{})}
@@ -66,9 +80,13 @@ func TestPages(t *testing.T) {
 	scope := reg.Scope(telemetry.KindCluster, "web")
 	var drains []Drain
 	quit := 0
+	level := new(slog.LevelVar)
 	stopping := make(chan struct{})
 	h := New(Options{
-		Bootstrap: &bootstrapv3.Bootstrap{Node: &corev3.Node{Id: "n-1"}},
+		Bootstrap: &bootstrapv3.Bootstrap{Node: &corev3.Node{Id: "n-1"}, LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{
+			{Name: "low", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{"a": structpb.NewNumberValue(5)}}}},
+			{Name: "high"},
+		}}},
 		Registry:  reg,
 		Counters:  counters{scope.Index: {call.UpstreamRqTotal: 9}},
 		Listeners: func() []Listener { return []Listener{{"in", []string{"127.0.0.1:80", "/run/in.sock"}}} },
@@ -77,6 +95,7 @@ func TestPages(t *testing.T) {
 		Quit:      func() { quit++ },
 		Stopping:  stopping,
 		Version:   "v",
+		Level:     level,
 	})
 	ask := func(method, path string) (int, string) {
 		rec := httptest.NewRecorder()
@@ -89,7 +108,9 @@ func TestPages(t *testing.T) {
 		code         int
 		has, hasNot  string
 	}{
-		{"GET", "/ready", nil, 503, "INITIALIZING", ""},
+		{"GET", "/ready", nil, 503, "INITIALIZING\nServer: waiting for the first listeners\nCluster warming: endpoints \"e\"\nin: routes \"r\", secrets \"s\"\n", ""},
+		{"GET", "/init_dump", nil, 200, `"name":"init manager Server"`, ""},
+		{"GET", "/init_dump", nil, 200, `"routes \"r\"",`, ""},
 		{"GET", "/ready", func() { close(cfg.ready) }, 200, "LIVE", ""},
 		{"GET", "/server_info", nil, 200, `"n-1"`, ""},
 		{"GET", "/server_info", nil, 200, `"state":"LIVE"`, ""},
@@ -126,6 +147,17 @@ func TestPages(t *testing.T) {
 		{"GET", "/config_dump?mask=dynamic_active_clusters", nil, 200, `"web"`, "version_info"},
 		{"GET", "/config_dump?mask=nope", nil, 400, "could not be successfully applied to any configs", ""},
 		{"GET", "/config_dump?what", nil, 400, "what", ""},
+		{"GET", "/init_dump", nil, 200, `"name":"init manager Listener-local-init-manager in"`, "Server"},
+		{"GET", "/certs", nil, 200, `"days_until_expiration":"7"`, ""},
+		{"GET", "/runtime", nil, 200, `{"layers":["low","high"],"entries":{"a":{"layer_values":["5",""],"final_value":"5"}}}`, ""},
+		{"GET", "/logging", nil, 405, "", ""},
+		{"POST", "/logging", nil, 200, "active loggers:\n  main: info\n", ""},
+		{"POST", "/logging?level=debug", nil, 200, "main: debug", ""},
+		{"POST", "/logging?level=loud", nil, 400, "want one of", ""},
+		{"POST", "/logging?http=debug", nil, 400, "one logger", ""},
+		{"POST", "/reset_counters", nil, 200, "OK", ""},
+		{"GET", "/stats", nil, 200, "cluster.web.upstream_rq_total: 0\n", ""},
+		{"GET", "/stats", func() { reg.Counter("cluster_manager.cds.update_success").Add(3) }, 200, "cluster_manager.cds.update_success: 3\n", ""},
 		{"GET", "/memory", nil, 200, "allocated", ""},
 		{"GET", "/heap_dump", nil, 200, "\x1f\x8b", ""}, // a gzip'd profile
 		{"GET", "/", nil, 200, "/quitquitquit", ""},

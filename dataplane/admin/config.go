@@ -29,6 +29,8 @@ type Config interface {
 	Dump() *xdsconfig.Dump
 	// Status returns the clusters with their hosts, among others.
 	Status() xdsconfig.Status
+	// Certificates returns what TLS contexts hold.
+	Certificates() []*adminv3.Certificate
 }
 
 func (h *Handler) configDump(w http.ResponseWriter, r *http.Request) {

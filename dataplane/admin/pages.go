@@ -44,7 +44,11 @@ func (h *Handler) ready(w http.ResponseWriter, _ *http.Request) {
 	if s != adminv3.ServerInfo_LIVE {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	text(w, s.String()+"\n")
+	body := s.String() + "\n"
+	if s == adminv3.ServerInfo_INITIALIZING {
+		body += h.whyNot()
+	}
+	text(w, body)
 }
 
 func (h *Handler) serverInfo(w http.ResponseWriter, _ *http.Request) {

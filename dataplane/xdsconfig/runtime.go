@@ -35,7 +35,9 @@ func NewRuntime(m *bootstrapv3.LayeredRuntime) *Runtime {
 	r := &Runtime{Entries: map[string]RuntimeEntry{}, fractions: map[string]fraction{}}
 	for i, l := range m.GetLayers() {
 		r.Layers = append(r.Layers, l.GetName())
-		r.walk(i, len(m.GetLayers()), "", structpb.NewStructValue(l.GetStaticLayer()))
+		if s := l.GetStaticLayer(); s != nil {
+			r.walk(i, len(m.GetLayers()), "", structpb.NewStructValue(s))
+		}
 	}
 	return r
 }
@@ -45,7 +47,7 @@ func NewRuntime(m *bootstrapv3.LayeredRuntime) *Runtime {
 // (Envoy: Runtime::ProtoLayer::walkProtoValue).
 func (r *Runtime) walk(i, n int, key string, v *structpb.Value) {
 	s := v.GetStructValue()
-	if s != nil && !(key != "" && isFraction(s)) {
+	if s != nil && (key == "" || !isFraction(s)) {
 		for _, name := range slices.Sorted(maps.Keys(s.GetFields())) {
 			path := name
 			if key != "" {
