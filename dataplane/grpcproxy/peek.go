@@ -153,7 +153,7 @@ var errNoPeeker = status.Error(codes.Internal, "grpcproxy: the first message can
 
 // directing is the context of a director: it can look at the first message.
 type directing struct {
-	context.Context
+	context.Context //nolint:containedctx // it is one
 	peeker
 }
 

@@ -289,7 +289,7 @@ func (s *xdsStream) end(err error) {
 	if !local {
 		s.trailer = s.ClientStream.Trailer()
 	}
-	if err, s.trailer = b.filterEnd(err, s.trailer, local); err == nil {
+	if s.trailer, err = b.filterEnd(err, s.trailer, local); err == nil {
 		err = io.EOF
 	}
 	s.over = err

@@ -97,10 +97,10 @@ func (x *xdsCall) filterResponseHeaders(ctx context.Context, md metadata.MD) (me
 // filterEnd shows the filters the end of a response: as its headers to those
 // that have seen none, else, unless it is a local reply, as trailers to those
 // that see such.
-func (x *xdsCall) filterEnd(err error, md metadata.MD, local bool) (error, metadata.MD) {
+func (x *xdsCall) filterEnd(err error, md metadata.MD, local bool) (metadata.MD, error) {
 	f := &x.flt
 	if f.rest == 0 && (local || len(f.tail) == 0) {
-		return err, md
+		return md, err
 	}
 	st := status.Convert(err)
 	var b hpack.Block
@@ -128,7 +128,7 @@ func (x *xdsCall) filterEnd(err error, md metadata.MD, local bool) (error, metad
 	for _, own := range []string{"content-type", "grpc-status", "grpc-message"} {
 		delete(md, own)
 	}
-	return err, md
+	return md, err
 }
 
 // withStatus is the status that filters have left, with the details that it
@@ -184,7 +184,7 @@ func (x *xdsCall) refuse(ctx context.Context, err error) error {
 	if r := (*call.Reply)(nil); errors.As(err, &r) && len(r.Headers) > 0 {
 		md = mdOf(&hpack.Block{Fields: r.Headers})
 	}
-	err, md = x.filterEnd(statusOfCall(err), md, true)
+	md, err = x.filterEnd(statusOfCall(err), md, true)
 	if len(md) > 0 {
 		_ = grpc.SetTrailer(ctx, md) // fails when the call has ended: nobody reads it
 	}

@@ -174,7 +174,7 @@ func TestXDSFilters(t *testing.T) {
 	if _, err := recv(cs); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
-	if md := <-seen; fmt.Sprint(md["x-a"], md["x-b"], []byte(md["blob-bin"][0])) != "[1] [1] [0 255]" {
+	if md := <-seen; fmt.Sprintf("%v %v %x", md["x-a"], md["x-b"], md["blob-bin"]) != "[1] [1] [00ff]" {
 		t.Errorf("the backend saw %v", md)
 	}
 	if md, _ := cs.Header(); fmt.Sprint(md["x-by"]) != "[b a]" {

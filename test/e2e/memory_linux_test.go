@@ -60,7 +60,7 @@ func memoryCgroup(t *testing.T, limit int) (procs string) {
 		}
 		f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0) // never make it: the folder may be just a folder
 		if err == nil {
-			_, err = f.WriteString(fmt.Sprint(limit))
+			_, err = fmt.Fprint(f, limit)
 			_ = f.Close()
 		}
 		if err != nil {

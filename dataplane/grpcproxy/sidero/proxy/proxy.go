@@ -10,15 +10,23 @@ import (
 	"github.com/sluice-proxy/sluice/dataplane/grpcproxy"
 )
 
-// Types of package grpcproxy.
+// The types are those of package grpcproxy.
+
 type (
-	Mode                 = grpcproxy.Mode
-	Backend              = grpcproxy.Backend
-	SingleBackend        = grpcproxy.SingleBackend
-	StreamDirector       = grpcproxy.StreamDirector
-	Option               = grpcproxy.Option
+	// Mode is grpcproxy.Mode.
+	Mode = grpcproxy.Mode
+	// Backend is grpcproxy.Backend.
+	Backend = grpcproxy.Backend
+	// SingleBackend is grpcproxy.SingleBackend.
+	SingleBackend = grpcproxy.SingleBackend
+	// StreamDirector is grpcproxy.StreamDirector.
+	StreamDirector = grpcproxy.StreamDirector
+	// Option is grpcproxy.Option.
+	Option = grpcproxy.Option
+	// StreamedDetectorFunc is grpcproxy.StreamedDetectorFunc.
 	StreamedDetectorFunc = grpcproxy.StreamedDetectorFunc
-	ServerStreamWrapper  = grpcproxy.ServerStreamWrapper
+	// ServerStreamWrapper is grpcproxy.ServerStreamWrapper.
+	ServerStreamWrapper = grpcproxy.ServerStreamWrapper
 )
 
 // Modes.
