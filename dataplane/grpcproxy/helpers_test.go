@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // Every test's comment names the rows of the family's feature list that it
-// shows (1.1 to 1.59); TestEveryRowIsNamed counts them.
+// shows (1.1 to 1.59); TestRows has them.
 
 const method = "/acme.v1.Orders/Call"
 
