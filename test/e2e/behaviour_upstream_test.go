@@ -154,7 +154,7 @@ func TestGoAwayTwice(t *testing.T) {
 }
 
 // TestRefusedStream: REFUSED_STREAM says that the call was not processed: it is
-// sent once more, whole. The second refusal is the client's to see.
+// sent again, whole, up to four times. The last refusal is the client's to see.
 func TestRefusedStream(t *testing.T) {
 	s := newScene(t, fixedConfig{})
 	attempt := func(x *exchange) {
@@ -181,6 +181,13 @@ func TestRefusedStream(t *testing.T) {
 	wantStatus(t, client, "0")
 	s.run(t, s.p.port, func(x *exchange) {
 		refuse(x)
+		for range 3 {
+			x.sv.Reset(http2.ErrCodeRefusedStream)
+			sv, err := x.srv.AcceptStream()
+			x.must(err)
+			x.sv = sv
+			attempt(x)
+		}
 		x.sv.Reset(http2.ErrCodeRefusedStream)
 		x.must(x.cl.WaitEnd())
 		wantTrailersOnly(t, x.cl, codes.Unavailable, "REFUSED_STREAM")
