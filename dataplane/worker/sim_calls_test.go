@@ -77,17 +77,27 @@ type rpc struct {
 	code     string
 	http     string
 	served   []*served
+	arrived  int  // attempts that reached a server, refused or not
+	refusals int  // attempts that a server refused unseen
+	hurt     bool // the connection of an attempt was cut
 	picks    int
+	picked   []pickedHost
 	records  int
 	directed int
 	handle   call.Handle
+}
+
+// pickedHost is a host that was picked, and how often things had gone wrong
+// with it then.
+type pickedHost struct {
+	host *simHost
+	lost int
 }
 
 // served is one attempt as a server saw it.
 type served struct {
 	p       *peer
 	refused bool // REFUSED_STREAM, or above GOAWAY's last id
-	cut     bool
 	ended   bool // the response is complete, or reset
 	reset   bool // by the server
 	info    bool
@@ -95,9 +105,9 @@ type served struct {
 }
 
 func (r *rpc) String() string {
-	return fmt.Sprintf("call %d {mode %d route %d grpc %v req %d resp %d status %d timeout %v cancel %d trailers %v pause %v; stream %v started %v done %v result %q code %q http %q headers %v served %d picks %d records %d}",
+	return fmt.Sprintf("call %d {mode %d route %d grpc %v req %d resp %d status %d timeout %v cancel %d trailers %v pause %v; stream %v started %v done %v result %q code %q http %q headers %v served %d arrived %d refused %d picks %d records %d}",
 		r.id, r.mode, r.route, r.grpc, r.reqLen, r.respLen, r.status, r.timeout, r.cancelAfter, r.reqTrailers, r.pause,
-		r.s, r.started, r.done, r.result, r.code, r.http, r.headers, len(r.served), r.picks, r.records)
+		r.s, r.started, r.done, r.result, r.code, r.http, r.headers, len(r.served), r.arrived, r.refusals, r.picks, r.records)
 }
 
 func (s *pstream) String() string {

@@ -70,6 +70,9 @@ func (w *world) disturb() {
 	case 5:
 		if w.opt.drain && w.rnd.IntN(10) == 0 {
 			w.fault("drain")
+			for _, p := range w.clients {
+				p.drained = true
+			}
 			w.g.Drain(func(*Chain) bool { return true }, time.Duration(w.rnd.IntN(int(time.Second))))
 		}
 	case 6:
@@ -96,6 +99,7 @@ func (w *world) goaway() {
 			break
 		}
 		s.attempt.refused, s.reset = true, true
+		s.r.refusals++
 		last = max(s.id, 2) - 2
 	}
 	w.fault("goaway")
@@ -120,16 +124,35 @@ func (w *world) changeSettings() {
 	p.initNext = append(p.initNext, p.lastInit())
 }
 
-// upstreamFault reports whether something happened that explains a local
-// UNAVAILABLE.
-func (w *world) upstreamFault() bool {
-	for _, f := range []string{"cut", "dial", "goaway", "refused", "drain", "retire"} {
-		if w.faults[f] > 0 {
-			return true
+// unavailable reports whether something happened to r itself that explains a
+// local UNAVAILABLE: to the connection of one of its attempts, or to its host
+// while an attempt had reached no server yet. That servers refused it unseen
+// does not, until the free retries are used up: they are made for any request
+// that is kept whole and that no server has begun to process.
+func (w *world) unavailable(r *rpc) bool {
+	if r.hurt || r.client != nil && r.client.drained {
+		return true
+	}
+	// Those that reached no server are with it: their connection may have said
+	// GOAWAY while they were on their way. One that took too long may have been
+	// seen, for all the proxy knows.
+	late := r.route == routeRetry && w.opt.perTry > 0
+	if n := r.refusals + r.picks - r.arrived; n > maxFree || n > 0 && (r.reqLen > keptWhole || r.processed() > 0 || late) {
+		return true
+	}
+	if r.picks > r.arrived {
+		for _, p := range r.picked {
+			if p.host.lost > p.lost {
+				return true
+			}
 		}
 	}
 	return false
 }
+
+// keptWhole is the length up to which a request is kept for another attempt,
+// whatever the server has taken of it.
+const keptWhole = 64 << 10
 
 // explain says whether a local reply has a reason.
 func (w *world) explain(r *rpc, code, status string) error {
@@ -161,12 +184,12 @@ func (w *world) explain(r *rpc, code, status string) error {
 	if r.route == routeRetry && w.opt.perTry > 0 {
 		allow("4", "504")
 	}
-	if w.upstreamFault() || r.mode == modeHTTPError && len(r.served) > 0 {
+	if w.unavailable(r) || r.mode == modeHTTPError && len(r.served) > 0 {
 		allow("14", "503")
 	}
 	if r.mode == modeReset {
 		for _, a := range r.served {
-			if a.reset {
+			if a.reset && (!a.refused || r.resetAfter > 0) {
 				allow(map[http2.ErrCode]string{http2.ErrCodeCancel: "1", http2.ErrCodeInternal: "13", http2.ErrCodeRefusedStream: "14",
 					http2.ErrCodeEnhanceYourCalm: "8", http2.ErrCodeNo: "13"}[r.resetCode], "503")
 			}
@@ -187,10 +210,20 @@ func (w *world) explainReset(r *rpc, code http2.ErrCode) error {
 	if w.scripted || r.mode == modeReset && r.headers && code == r.resetCode {
 		return nil
 	}
-	if !r.grpc && r.headers && code == http2.ErrCodeInternal && (w.upstreamFault() || r.timeout > 0 || r.mode == modeReset && r.resetCode == http2.ErrCodeNo) {
+	if !r.grpc && r.headers && code == http2.ErrCodeInternal && (w.unavailable(r) || r.timeout > 0 || r.mode == modeReset && r.resetCode == http2.ErrCodeNo) {
 		return nil
 	}
 	return fmt.Errorf("RST_STREAM %v that nothing explains; faults %v", code, w.faults)
+}
+
+// processed counts the attempts that a server did not refuse.
+func (r *rpc) processed() (n int) {
+	for _, a := range r.served {
+		if !a.refused {
+			n++
+		}
+	}
+	return n
 }
 
 // checkServed: no request reaches two servers unless the policy says so.
@@ -198,13 +231,7 @@ func (w *world) checkServed(r *rpc) {
 	if w.scripted {
 		return
 	}
-	n := 0
-	for _, a := range r.served {
-		if !a.refused {
-			n++
-		}
-	}
-	limit := 1
+	n, limit := r.processed(), 1
 	if r.route == routeRetry {
 		limit = 3
 	}
@@ -241,6 +268,11 @@ func (w *world) checkStep() {
 		w.fatalf("%d dirty socks after a batch", len(w.wk.dirty))
 	}
 	if w.steps%64 == 0 {
+		for k := w.wk.socks.next; k != &w.wk.socks; k = k.next {
+			if err := k.conn.Check(); err != nil {
+				w.fatalf("link %d: %v", k.impl.(*link).id, err)
+			}
+		}
 		// Room of every connection, partial frames, and what is queued.
 		limit := int(w.wk.core.Memory()) + 160<<10*(w.wk.nsocks+1) + 16<<10*(w.wk.core.Live()+1)
 		if n := w.wk.pool.LiveBytes(); n > limit {
@@ -364,13 +396,14 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// TestSimulationCrowd is one world of 2,000 connections, for long runs.
+// TestSimulationCrowd is one world of 1,000 connections, 2,000 in long runs.
 func TestSimulationCrowd(t *testing.T) {
-	if *simWorlds < 1000 {
-		t.Skip("for -simworlds=1000 and more")
+	crowd := 1000
+	if *simWorlds >= 1000 {
+		crowd = 2000
 	}
 	w := newWorld(t, 1, func(o *worldOptions) {
-		o.clients, o.hosts, o.rpcs = 2000, 5, 6000
+		o.clients, o.hosts, o.rpcs = crowd, 5, 3*crowd
 		o.cuts, o.cancels, o.resets, o.goaways, o.retries = true, true, true, true, true
 	})
 	if failure := w.run(); failure != "" {

@@ -10,6 +10,7 @@ import (
 type simHost struct {
 	target  *call.Target
 	retired bool
+	lost    int // connections that were cut, dials that failed
 
 	retries, maxRetries int // in progress, and at most; 0: no bound
 }
@@ -63,10 +64,23 @@ func (s *simSet) Pick(c *call.Call, attempt int) (call.Host, error) {
 		s.next++
 		if !h.retired {
 			r.picks++
+			r.picked = append(r.picked, pickedHost{h, s.w.lostBefore(h)})
 			return h, nil
 		}
 	}
 	return nil, call.ReplyNoHealthy
+}
+
+// lostBefore is h.lost without the connections that are cut and the worker does
+// not know it yet: it may still use them.
+func (w *world) lostBefore(h *simHost) int {
+	n := h.lost
+	for _, l := range w.links {
+		if l.host == h && l.peer != nil && l.peer.gone && !l.k.dead {
+			n--
+		}
+	}
+	return n
 }
 
 func (s *simSet) Done(h call.Host, o *call.Outcome) {

@@ -42,6 +42,7 @@ type peer struct {
 	highest  uint32 // of the worker's ids (server)
 
 	pings      int // received
+	drained    bool
 	goawaySent bool
 	goawayLast uint32
 	goawaySeen bool
@@ -530,6 +531,9 @@ func (p *peer) ended() {
 
 // cut ends the connection from outside, with a FIN or an RST.
 func (p *peer) cut(reset bool) {
+	if p.l.host != nil {
+		p.l.host.lost++
+	}
 	p.gone = true
 	p.sawEnd = true
 	if reset {
@@ -543,8 +547,8 @@ func (p *peer) cut(reset bool) {
 	for _, id := range p.order {
 		if s := p.streams[id]; p.client {
 			p.clientLost(s)
-		} else if s.attempt != nil && !s.attempt.ended {
-			s.attempt.cut = true
+		} else if s.attempt != nil {
+			s.r.hurt = true // if the end was on its way it may be lost
 		}
 	}
 }

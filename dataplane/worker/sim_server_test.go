@@ -25,13 +25,16 @@ func (p *peer) serverRequest(s *pstream, fields []hpack.HeaderField, end bool) {
 	s.r = r
 	a := &served{p: p}
 	s.attempt = a
+	r.arrived++
 	if p.goawaySent && s.id > p.goawayLast {
 		s.reset, a.refused = true, true // never processed
+		r.refusals++
 		return
 	}
 	if p.maxActive > 0 && p.active() > int(p.maxActive) {
 		w.fault("refused")
 		a.refused = true
+		r.refusals++
 		p.rst(s, http2.ErrCodeRefusedStream)
 		return
 	}
@@ -63,7 +66,9 @@ func (p *peer) serverAct(s *pstream, all bool) (moved bool) {
 	if r.mode == modeReset && !a.fail && s.sent >= r.resetAfter && (s.recvEnd || r.resetAfter > 0) {
 		p.w.fault("serverReset")
 		a.ended, a.reset = true, true
-		a.refused = r.resetCode == http2.ErrCodeRefusedStream
+		if a.refused = r.resetCode == http2.ErrCodeRefusedStream; a.refused {
+			r.refusals++
+		}
 		p.rst(s, r.resetCode)
 		return true
 	}

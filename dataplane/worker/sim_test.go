@@ -22,7 +22,7 @@ import (
 // everything: sizes of every read and write, faults, and the order of all.
 
 var (
-	simWorlds = flag.Int("simworlds", 100, "how many worlds the simulation runs")
+	simWorlds = flag.Int("simworlds", 200, "how many worlds the simulation runs")
 	simSeed   = flag.Uint64("simseed", 0, "run only the world of this seed")
 	simTrace  = flag.Bool("simtrace", false, "print every event of the simulation")
 )
@@ -273,6 +273,7 @@ func newWorld(t *testing.T, seed uint64, change func(o *worldOptions)) *world {
 func (w *world) connect() *peer {
 	l := w.newLink(nil)
 	p := newPeer(w, l, true)
+	p.drained = w.wake.Load() // what waits in the inbox may be a drain
 	w.batch(func() {
 		l.k = w.wk.attach(w.chain, &call.Conn{ID: uint64(l.id), Listener: "sim"}, l)
 	})
@@ -470,6 +471,7 @@ func (l *link) answerDial(fail bool) {
 		return
 	}
 	w.fault("dial")
+	l.host.lost++
 	err := errors.New("sim: connection refused")
 	if w.rnd.IntN(2) == 0 {
 		err = context.DeadlineExceeded
