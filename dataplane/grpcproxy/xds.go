@@ -140,7 +140,12 @@ func (d *XDSDirector) Direct(ctx context.Context, method string) (Mode, []Backen
 	if err != nil {
 		return One2One, nil, x.refuse(ctx, err)
 	}
-	return One2One, []Backend{&xdsBackend{xdsCall: x, decision: decision}}, nil
+	b := &xdsBackend{xdsCall: x, decision: decision}
+	// A director around this one may refuse the call after all.
+	b.used = context.AfterFunc(ctx, func() {
+		x.end(&call.Outcome{Code: call.Canceled, HasCode: true, Side: call.SideLocal, End: d.now()})
+	})
+	return One2One, []Backend{b}, nil
 }
 
 func (d *XDSDirector) now() clock.Nanos { return clock.Nanos(time.Since(d.start)) + 1 }

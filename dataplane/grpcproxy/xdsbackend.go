@@ -21,6 +21,7 @@ import (
 type xdsBackend struct {
 	*xdsCall
 	decision call.Decision
+	used     func() bool // keeps the call from ending by itself with the client's
 
 	// Set by Connect.
 
@@ -59,6 +60,7 @@ func (b *xdsBackend) BuildError(bool, error) ([]byte, error) { return nil, nil }
 
 // Connect implements Connector.
 func (b *xdsBackend) Connect(ctx context.Context, _ string) (context.Context, grpc.ClientConnInterface, error) {
+	b.used()
 	var host call.Host
 	err := b.once(func() (err error) {
 		b.call.Draw = rand.Uint64()

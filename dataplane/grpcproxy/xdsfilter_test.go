@@ -351,3 +351,32 @@ func TestBlockingDirectorForgets(t *testing.T) {
 		t.Errorf("%d calls that have gone keep %d KiB", 2*calls, grown>>10)
 	}
 }
+
+// A director of one's own around an XDSDirector may refuse what that has let
+// pass: the filters are told that the call has ended.
+func TestXDSDirectorIsOverruled(t *testing.T) {
+	done := make(chan call.Code, 1)
+	cl := cluster.New(cluster.Config{Name: "c", Options: &call.UpstreamOptions{}})
+	f := &filter{done: func(o *call.Outcome) { done <- o.Code }}
+	chains, err := listener.NewTable(nil, &listener.Chain{Manager: &call.Manager{Director: fixed{cl}, Filters: []call.FilterFactory{f}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := grpcproxy.NewXDSDirector(grpcproxy.XDSOptions{})
+	defer d.Close()
+	if err := d.Serve(&listener.Listener{Name: "edge", Chains: chains}); err != nil {
+		t.Fatal(err)
+	}
+	cc := startProxy(t, grpcproxy.TransparentHandler(func(ctx context.Context, m string) (grpcproxy.Mode, []grpcproxy.Backend, error) {
+		if _, _, err := d.Direct(ctx, m); err != nil {
+			t.Error(err)
+		}
+		return 0, nil, status.Error(codes.PermissionDenied, "no")
+	}))
+	if _, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.PermissionDenied {
+		t.Error(err)
+	}
+	if c := <-done; c != call.Canceled {
+		t.Errorf("Done got %v", c)
+	}
+}
