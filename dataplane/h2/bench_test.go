@@ -202,3 +202,26 @@ func BenchmarkUnary(b *testing.B) {
 	b.Run("batch=16", func(b *testing.B) { benchUnary(b, 16) })
 	b.Run("batch=100", func(b *testing.B) { benchUnary(b, 100) })
 }
+
+// BenchmarkTable finds one of 16,000 streams: with the ids of a client that
+// opens one after another, and with those of one that wants them to collide.
+func BenchmarkTable(b *testing.B) {
+	const streams = 16_000
+	for name, step := range map[string]uint32{"in a row": 2, "colliding": 65_536} {
+		b.Run(name, func(b *testing.B) {
+			var tab table
+			for i := range uint32(streams) {
+				tab.put(&Stream{ID: 1 + i*step})
+			}
+			i := uint32(0)
+			for b.Loop() {
+				if i += 7919; i >= streams {
+					i -= streams
+				}
+				if tab.get(1+i*step) == nil {
+					b.Fatal("lost")
+				}
+			}
+		})
+	}
+}

@@ -138,7 +138,7 @@ func TestFairness(t *testing.T) {
 }
 
 // TestTableCollisions: ids that share a slot are found through the overflow
-// list, and growing and removing keep all of them.
+// map, and growing and removing keep all of them.
 func TestTableCollisions(t *testing.T) {
 	var tab table
 	var all []*Stream
@@ -165,7 +165,7 @@ func TestTableCollisions(t *testing.T) {
 		all = append(all[:i], all[i+1:]...)
 		check()
 	}
-	if tab.first != nil || tab.overflow != nil {
+	if tab.first != nil || len(tab.overflow) != 0 {
 		t.Error("empty table has entries")
 	}
 }

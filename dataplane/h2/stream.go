@@ -37,7 +37,6 @@ type Stream struct {
 
 	next, prev   *Stream // open streams by id; next also links the end queue
 	qnext, qprev *Stream // ring of blocked senders
-	over         *Stream // overflow list of the table
 	end          StreamError
 }
 
@@ -84,12 +83,14 @@ func (s *Stream) start(c *Conn, id uint32) {
 	s.sentAt = -1
 }
 
-// table finds open streams by id: direct-mapped, with a list for those whose
+// table finds open streams by id: direct-mapped, with a map for those whose
 // place was taken, and a list of all in the order of their ids, which is the
-// order of opening.
+// order of opening. Peers choose ids, and may choose such that all share one
+// place: so it is a map, with the runtime's secret seed. It is never ranged
+// over, which would make two runs differ.
 type table struct {
-	slots       []*Stream // length is a power of two, or 0
-	overflow    *Stream
+	slots       []*Stream          // length is a power of two, or 0
+	overflow    map[uint32]*Stream // nil until needed
 	first, last *Stream
 	n           int
 }
@@ -101,12 +102,10 @@ func (t *table) get(id uint32) *Stream {
 	if s := t.slots[int(id>>1)&(len(t.slots)-1)]; s != nil && s.ID == id {
 		return s
 	}
-	for s := t.overflow; s != nil; s = s.over {
-		if s.ID == id {
-			return s
-		}
+	if len(t.overflow) == 0 {
+		return nil
 	}
-	return nil
+	return t.overflow[id]
 }
 
 const firstSlots = 8
@@ -134,15 +133,16 @@ func (t *table) place(s *Stream) {
 		*p = s
 		return
 	}
-	s.over = t.overflow
-	t.overflow = s
+	if t.overflow == nil {
+		t.overflow = make(map[uint32]*Stream)
+	}
+	t.overflow[s.ID] = s
 }
 
 func (t *table) grow() {
 	t.slots = make([]*Stream, max(firstSlots, 2*len(t.slots)))
-	t.overflow = nil
+	clear(t.overflow)
 	for s := t.first; s != nil; s = s.next {
-		s.over = nil
 		t.place(s)
 	}
 }
@@ -164,13 +164,7 @@ func (t *table) remove(s *Stream) {
 		*p = nil
 		return
 	}
-	for p := &t.overflow; *p != nil; p = &(*p).over {
-		if *p == s {
-			*p = s.over
-			s.over = nil
-			return
-		}
-	}
+	delete(t.overflow, s.ID)
 }
 
 // how a stream closed; late frames are judged by it.
