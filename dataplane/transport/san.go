@@ -2,6 +2,7 @@ package transport
 
 import (
 	"crypto/x509"
+	"encoding/asn1"
 	"net/netip"
 	"strings"
 )
@@ -15,12 +16,14 @@ const (
 	SANDNS
 	SANURI
 	SANIP
+	SANOther // an otherName (RFC 5280 §4.2.1.6) with SANMatcher.OID
 )
 
 // SANMatcher is SubjectAltNameMatcher: it matches a certificate with a name of
 // its type that Match accepts.
 type SANMatcher struct {
 	Type SANType
+	OID  string // of SANOther: type-id, in dots
 	// Exact, if not empty, is used instead of Match: for SANDNS, a wildcard in
 	// the certificate covers one label of it (RFC 6125 §6.4.3).
 	Exact string
@@ -57,8 +60,53 @@ func (m *SANMatcher) matches(c *x509.Certificate) bool {
 				return true
 			}
 		}
+	case SANOther:
+		return anyOf(otherNames(c, m.OID), one)
 	}
 	return false
+}
+
+var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+// otherNames returns the values of c's otherNames of a type that are strings:
+//
+//	OtherName ::= SEQUENCE { type-id OBJECT IDENTIFIER, value [0] EXPLICIT ANY DEFINED BY type-id }
+//
+// as [0] IMPLICIT in the GeneralNames. What cannot be read is no name.
+func otherNames(c *x509.Certificate, oid string) (out []string) {
+	for _, ext := range c.Extensions {
+		var names asn1.RawValue
+		if !ext.Id.Equal(oidSubjectAltName) || !into(ext.Value, &names) {
+			continue
+		}
+		for rest := names.Bytes; len(rest) > 0; {
+			var name, value, text asn1.RawValue
+			var err error
+			if rest, err = asn1.Unmarshal(rest, &name); err != nil {
+				break
+			}
+			if name.Class != asn1.ClassContextSpecific || name.Tag != 0 {
+				continue
+			}
+			var id asn1.ObjectIdentifier
+			after, err := asn1.Unmarshal(name.Bytes, &id)
+			if err != nil || id.String() != oid || !into(after, &value) || value.Class != asn1.ClassContextSpecific || value.Tag != 0 ||
+				!into(value.Bytes, &text) || text.Class != asn1.ClassUniversal {
+				continue
+			}
+			switch text.Tag {
+			case asn1.TagUTF8String, asn1.TagIA5String, asn1.TagPrintableString:
+				out = append(out, string(text.Bytes))
+			}
+		}
+	}
+	return out
+}
+
+// into reads the one value that b is.
+func into(b []byte, v *asn1.RawValue) bool {
+	rest, err := asn1.Unmarshal(b, v)
+	return err == nil && len(rest) == 0
 }
 
 func anyOf(names []string, match func(string) bool) bool {

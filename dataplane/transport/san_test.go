@@ -1,6 +1,9 @@
 package transport
 
 import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"strings"
 	"testing"
 
@@ -69,4 +72,44 @@ func TestSANMatchers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOtherName: an otherName is found by its type, if its value is a string.
+func TestOtherName(t *testing.T) {
+	upn := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2, 3}
+	ca := tlstest.CA(t, "ca")
+	tests := []struct {
+		tag  int
+		m    SANMatcher
+		want bool
+	}{
+		{asn1.TagUTF8String, SANMatcher{OID: upn.String(), Exact: "me@corp"}, true},
+		{asn1.TagIA5String, SANMatcher{OID: upn.String(), Exact: "me@corp"}, true},
+		{asn1.TagUTF8String, SANMatcher{OID: upn.String(), Match: func(s string) bool { return strings.HasSuffix(s, "@corp") }}, true},
+		{asn1.TagUTF8String, SANMatcher{OID: upn.String(), Exact: "you@corp"}, false},
+		{asn1.TagUTF8String, SANMatcher{OID: "1.2.3", Exact: "me@corp"}, false},
+		{asn1.TagOctetString, SANMatcher{OID: upn.String(), Exact: "me@corp"}, false},
+	}
+	for _, tt := range tests {
+		leaf := ca.Leaf(t, "x", tlstest.Other(upn, tt.tag, "me@corp")).Cert
+		tt.m.Type = SANOther
+		if got := tt.m.matches(leaf); got != tt.want {
+			t.Errorf("tag %d, %+v: %v", tt.tag, tt.m, got)
+		}
+		other := SANMatcher{Type: SANDNS, Exact: "me@corp"}
+		if other.matches(leaf) || (&SANMatcher{Type: SANOther, OID: "1.2.3", Exact: "x"}).matches(ca.Cert) {
+			t.Error("a name of another type")
+		}
+	}
+}
+
+// FuzzOtherNames: whatever a certificate says, it is read without a panic.
+func FuzzOtherNames(f *testing.F) {
+	leaf := tlstest.CA(f, "ca").Leaf(f, "x", tlstest.Other(asn1.ObjectIdentifier{1, 2, 3}, asn1.TagUTF8String, "a")).Cert
+	for _, ext := range leaf.Extensions {
+		f.Add(ext.Value)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		otherNames(&x509.Certificate{Extensions: []pkix.Extension{{Id: oidSubjectAltName, Value: b}}}, "1.2.3")
+	})
 }

@@ -126,7 +126,7 @@ func (v *Validation) fingerprint() [sha256.Size]byte {
 		if m.Exact == "" && m.Text == "" {
 			m.Text = rand.Text()
 		}
-		_, _ = fmt.Fprintf(h, "%d %q %q", m.Type, m.Exact, m.Text)
+		_, _ = fmt.Fprintf(h, "%d %q %q %q", m.Type, m.OID, m.Exact, m.Text)
 	}
 	var sum [sha256.Size]byte
 	h.Sum(sum[:0])

@@ -2,6 +2,7 @@ package xdsconfig
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -203,6 +204,7 @@ var sanTypes = map[tlsv3.SubjectAltNameMatcher_SanType]transport.SANType{
 	tlsv3.SubjectAltNameMatcher_DNS:        transport.SANDNS,
 	tlsv3.SubjectAltNameMatcher_URI:        transport.SANURI,
 	tlsv3.SubjectAltNameMatcher_IP_ADDRESS: transport.SANIP,
+	tlsv3.SubjectAltNameMatcher_OTHER_NAME: transport.SANOther,
 }
 
 // sanMatchers compiles the names that peers may have.
@@ -214,7 +216,14 @@ func (a *at) sanMatchers(m *tlsv3.CertificateValidationContext) (out []transport
 			here.field("san_type").errorf("%s: not supported by this version", s.GetSanType())
 			continue
 		}
-		out = append(out, here.field("matcher").sanMatcher(kind, s.GetMatcher()))
+		matcher := here.field("matcher").sanMatcher(kind, s.GetMatcher())
+		if kind == transport.SANOther {
+			if _, err := x509.ParseOID(s.GetOid()); err != nil {
+				here.field("oid").errorf("OTHER_NAME needs an object identifier, not %q", s.GetOid())
+			}
+			matcher.OID = s.GetOid()
+		}
+		out = append(out, matcher)
 	}
 	if len(out) > 0 {
 		return out

@@ -3,6 +3,8 @@ package xdsconfig
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/asn1"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -107,6 +109,37 @@ func TestChainKey(t *testing.T) {
 	}
 	if key(cert+trust(ca, "")+"}") == key(cert+trust(ca, ", verify_certificate_hash: ["+strings.Repeat("ab", 32)+"]")+"}") {
 		t.Error("a hash that clients must have does not drain")
+	}
+}
+
+// TestOtherName: a name of the type OTHER_NAME has an oid, and who has such a
+// name gets in.
+func TestOtherName(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	upn := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2, 3}
+	compile := func(oid string) (*Listener, error) {
+		return CompileListener(parseListener(t, tlsListener(fmt.Sprintf(`{tls_certificates: [%s], validation_context: {trusted_ca: {inline_string: %q},
+			match_typed_subject_alt_names: [{san_type: OTHER_NAME, oid: %q, matcher: {suffix: "@corp"}}]}}`, certYAML(ca.Leaf(t, "server")), ca.Chain, oid))), &Env{})
+	}
+	for _, oid := range []string{"", "1.x"} {
+		if _, err := compile(oid); err == nil || !strings.Contains(err.Error(), "match_typed_subject_alt_names[0].oid") {
+			t.Errorf("oid %q: %v", oid, err)
+		}
+	}
+	l, err := compile(upn.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := l.Chains.Chains()[0].TLS.(*transport.Server).Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]bool{"me@corp": true, "me@home": false} {
+		peer := ca.Leaf(t, "peer", tlstest.Other(upn, asn1.TagUTF8String, value)).Cert
+		err := cfg.VerifyConnection(tls.ConnectionState{PeerCertificates: []*x509.Certificate{peer}})
+		if (err == nil) != want {
+			t.Errorf("%s: %v", value, err)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"net/netip"
@@ -60,6 +61,29 @@ func IP(ips ...string) Option {
 		for _, ip := range ips {
 			s.IPAddresses = append(s.IPAddresses, netip.MustParseAddr(ip).AsSlice())
 		}
+	}
+}
+
+// Other makes an otherName of a type (RFC 5280 §4.2.1.6) with a value that is a
+// string with the given tag the one subject alternative name.
+func Other(oid asn1.ObjectIdentifier, tag int, value string) Option {
+	return func(s *spec) {
+		wrap := func(class, tag int, b []byte) []byte {
+			b, err := asn1.Marshal(asn1.RawValue{Class: class, Tag: tag, IsCompound: tag == 0 || tag == asn1.TagSequence, Bytes: b})
+			if err != nil {
+				panic(err) // a fault of the test
+			}
+			return b
+		}
+		id, err := asn1.Marshal(oid)
+		if err != nil {
+			panic(err)
+		}
+		name := append(id, wrap(asn1.ClassContextSpecific, 0, wrap(asn1.ClassUniversal, tag, []byte(value)))...)
+		s.ExtraExtensions = append(s.ExtraExtensions, pkix.Extension{
+			Id:    asn1.ObjectIdentifier{2, 5, 29, 17},
+			Value: wrap(asn1.ClassUniversal, asn1.TagSequence, wrap(asn1.ClassContextSpecific, 0, name)),
+		})
 	}
 }
 
