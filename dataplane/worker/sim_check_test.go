@@ -396,9 +396,9 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// TestSimulationCrowd is one world of 1,000 connections, 2,000 in long runs.
+// TestSimulationCrowd is one world of 500 connections, 2,000 in long runs.
 func TestSimulationCrowd(t *testing.T) {
-	crowd := 1000
+	crowd := 500
 	if *simWorlds >= 1000 {
 		crowd = 2000
 	}
