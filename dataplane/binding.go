@@ -222,7 +222,7 @@ func (b *binding) serve(nc net.Conn) {
 	st := b.state.Load()
 	if !st.simple {
 		ctx, drop := context.WithCancelCause(b.s.handshakeCtx)
-		p, ok := b.pending.add(time.Now(), drop, &b.stats)
+		p, ok := b.place(drop)
 		if !ok {
 			drop(nil)
 			b.stats.refused(errTooManyCx)
@@ -246,6 +246,21 @@ func (b *binding) serve(nc net.Conn) {
 		return
 	}
 	b.hand(st.chains[lc.Key], func(ch *chain) { b.s.group.Serve(ch.Chain, info, nc) })
+}
+
+// place waits for room among the connections that no worker has yet; those that
+// come later wait in the accept queue. False: there is none.
+func (b *binding) place(drop context.CancelCauseFunc) (*pending, bool) {
+	for begin := time.Now(); ; time.Sleep(roomPoll) {
+		now := time.Now()
+		crowded := crowdedTime
+		if now.Sub(begin) >= roomTime {
+			crowded = 0
+		}
+		if p, ok := b.pending.add(now, crowded, drop, &b.stats); ok || crowded == 0 {
+			return p, ok
+		}
+	}
 }
 
 // hand lets serve give a connection of ch to a worker. If the chain was

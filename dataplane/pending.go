@@ -20,6 +20,14 @@ const (
 	// pressedTime is how long it may make us wait at one step while half of
 	// maxPending are there: whoever means it is faster.
 	pressedTime = 2 * time.Second
+	// crowdedTime is how long a connection has waited that has to make room for
+	// a newcomer: who comes together with a thousand others is not to blame.
+	crowdedTime = 250 * time.Millisecond
+	// roomTime is how long newcomers wait for room, in the accept queue, before
+	// those who came last have to make it, too.
+	roomTime = time.Second
+	// roomPoll is how often the one in front looks.
+	roomPoll = 5 * time.Millisecond
 )
 
 // step is what a connection that no worker has yet waits for.
@@ -38,7 +46,7 @@ const (
 // ClientHello and for an answer, the greater loses its oldest: who fills one
 // kind pushes out himself. Those that wait for their turn stay, as the turns of
 // connections that are gone would be lost, and with them everybody's under a
-// flood; they are half of all at most.
+// flood; while they fill the house newcomers wait in the accept queue.
 type pendings struct {
 	mu   sync.Mutex // guards all below
 	n    int
@@ -61,15 +69,15 @@ type pending struct {
 // errDropped is the cause why a connection ends that made us wait.
 var errDropped = errors.New("dropped for newer connections: the client made us wait")
 
-// add makes place for a connection; drop ends it. False: there is none, as all
-// wait for their turn.
-func (ps *pendings) add(now time.Time, drop context.CancelCauseFunc, stats *listenerStats) (*pending, bool) {
+// add makes place for a connection; drop ends it. False: there is none, as
+// nobody has made us wait for as long as crowded says.
+func (ps *pendings) add(now time.Time, crowded time.Duration, drop context.CancelCauseFunc, stats *listenerStats) (*pending, bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if ps.n >= maxPending/2 {
 		ps.pressLocked(now)
 	}
-	if ps.n >= maxPending && !ps.crowdLocked() {
+	if ps.n >= maxPending && !ps.crowdLocked(now, crowded) {
 		return nil, false
 	}
 	p := &pending{of: ps, drop: drop, stats: stats, since: now}
@@ -91,8 +99,9 @@ func (ps *pendings) pressLocked(now time.Time) {
 	}
 }
 
-// crowdLocked drops one for a newcomer, if it can.
-func (ps *pendings) crowdLocked() bool {
+// crowdLocked drops one for a newcomer, if it can: one that has waited for
+// least.
+func (ps *pendings) crowdLocked(now time.Time, least time.Duration) bool {
 	most := &ps.wait[stepHello]
 	if l := &ps.wait[stepAnswer]; l.Len() > most.Len() {
 		most = l
@@ -102,6 +111,9 @@ func (ps *pendings) crowdLocked() bool {
 		return false
 	}
 	p := el.Value.(*pending)
+	if now.Sub(p.since) < least {
+		return false
+	}
 	p.dropLocked(&p.stats.crowded)
 	return true
 }
@@ -129,14 +141,10 @@ func (p *pending) leave() {
 }
 
 // Hello implements worker.Steps.
-func (p *pending) Hello() error {
+func (p *pending) Hello() {
 	p.of.mu.Lock()
 	defer p.of.mu.Unlock()
-	if p.of.wait[stepTurn].Len() >= maxPending/2 {
-		return errTooManyCx
-	}
 	p.moveLocked(stepTurn)
-	return nil
 }
 
 // Turn implements worker.Steps.

@@ -432,7 +432,11 @@ func TestShutdownAcceptsAlone(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	go func() { down <- s.Shutdown(ctx) }()
-	<-s.done
+	eventually(t, "the shutdown begins", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.closed
+	})
 	if _, err := c.Say(testContext(t), &echo.SayRequest{}); err != nil {
 		t.Errorf("a client that came during the shutdown: %v", err)
 	}

@@ -56,7 +56,7 @@ type Server struct {
 	group  *worker.Group
 	reg    *telemetry.Registry
 	stats  stats
-	done   chan struct{} // closed by Shutdown
+	done   chan struct{} // closed when addresses close
 
 	accepting sync.WaitGroup // the accept goroutines
 	securing  sync.WaitGroup // those of connections that no worker has yet
@@ -241,7 +241,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return errClosed
 	}
 	s.closed = true
-	close(s.done)
 	for _, t := range s.drainEnds {
 		t.Stop()
 	}
@@ -251,6 +250,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer cancel()
 	s.leave(ctx)
 
+	close(s.done)
 	s.mu.Lock()
 	for _, b := range s.bindings {
 		for _, k := range b.sockets {

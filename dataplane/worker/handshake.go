@@ -50,8 +50,8 @@ func (c *TLSConn) Close() { _ = c.layer.Conn.Close() }
 // Steps hears how far a handshake is, on its goroutine.
 type Steps interface {
 	// Hello: the ClientHello is whole, from here on the handshake waits for its
-	// turn. An error ends it.
-	Hello() error
+	// turn.
+	Hello()
 	// Turn: from here on it waits for the client only.
 	Turn()
 }
@@ -84,9 +84,7 @@ func (h *Handshakes) turn(ctx context.Context, steps Steps) error {
 	if steps == nil {
 		return h.pace.wait(ctx)
 	}
-	if err := steps.Hello(); err != nil {
-		return err
-	}
+	steps.Hello()
 	if err := h.pace.wait(ctx); err != nil {
 		return err
 	}
