@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -10,8 +11,9 @@ import (
 // freeReplay is how much of a request is kept, until the upstream begins to
 // answer, for the retry that RFC 9113 §8.7 allows when an upstream certainly
 // has not seen it (a GOAWAY or a SETTINGS_MAX_CONCURRENT_STREAMS that crossed
-// it). Policies with retries set their own limit.
-const freeReplay = 256 << 10
+// it): what fits into the window that streams begin with by default, and no
+// more, since keeping is copying. Policies with retries set their own limit.
+const freeReplay = 64 << 10
 
 // replayLimit is how many bytes of the request may be kept.
 func (x *Exchange) replayLimit() int64 {
@@ -29,6 +31,14 @@ func (x *Exchange) replayLimit() int64 {
 func (x *Exchange) limitReplay(n int) {
 	if q := &x.req; q.keep && q.end+int64(n) > x.replayLimit() {
 		q.release(x.core)
+	}
+}
+
+// foreseeLength gives up keeping a request whose first message, which p begins,
+// will be too long: nothing of it is copied.
+func (x *Exchange) foreseeLength(p []byte) {
+	if x.call.GRPC && len(p) >= messageHead && messageHead+int64(binary.BigEndian.Uint32(p[1:])) > x.replayLimit() {
+		x.req.release(x.core)
 	}
 }
 
@@ -66,6 +76,9 @@ func (x *Exchange) requestData(p []byte, end bool) {
 			}
 		}
 		return
+	}
+	if q.end == 0 {
+		x.foreseeLength(p)
 	}
 	x.limitReplay(len(p))
 	n := a.conn.WriteData(&a.stream, p, end)

@@ -64,13 +64,13 @@ func TestReplayLimit(t *testing.T) {
 }
 
 // TestFreeRetry: without a policy, a request that no server has seen is sent
-// again if no more than 256 KiB of it have left; a few times, and no more.
+// again if no more than 64 KiB of it have left; a few times, and no more.
 func TestFreeRetry(t *testing.T) {
 	for _, tt := range []struct {
 		n     int
 		reads bool // the server gives window back
 		want  bool
-	}{{0, true, true}, {4096, true, true}, {1 << 20, false, true}, {200 << 10, true, true}, {300 << 10, true, false}} {
+	}{{0, true, true}, {4096, true, true}, {60_000, false, true}, {64 << 10, true, true}, {64<<10 + 1, true, false}} {
 		s := newScript(t, nil, nil)
 		first := s.call(&rpc{grpc: true})
 		p, _ := s.server(first, 0)

@@ -8,13 +8,13 @@ import (
 	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 )
 
-// simBlock is the distance of the message heads in the payload of gRPC calls
-// of worlds with filters: head, then what is left of the block or the payload.
+// simBlock is the distance of the message heads in the payload of gRPC calls:
+// head, then what is left of the block or the payload.
 const simBlock = 1000
 
 // byteOf is the payload of r in a direction: what is sent, and must come.
 func (w *world) byteOf(r *rpc, dir byte, i int) byte {
-	if !w.opt.filters || !r.grpc {
+	if !r.grpc {
 		return simPattern(r.id, dir, i)
 	}
 	off := i % simBlock
