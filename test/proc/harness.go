@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 	"time"
 )
@@ -47,16 +48,25 @@ func Run(t testing.TB, name, bin string, args ...string) *Process {
 	return p
 }
 
+// given are the ports that FreePort has returned. Of some dozen that the system
+// draws for one configuration two are the same now and then.
+var given sync.Map
+
 // FreePort reserves nothing: it returns a loopback port that was free a moment
-// ago.
+// ago, and that it has not returned before.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := ln.Addr().(*net.TCPAddr).Port
+		_ = ln.Close()
+		if _, again := given.LoadOrStore(port, true); !again {
+			return port
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
 }
 
 // Eventually polls check until it succeeds, and fails the test if it does not
