@@ -52,6 +52,9 @@ func newHandler(director StreamDirector, service string, opts []Option) *handler
 	for _, o := range opts {
 		o(&h.options)
 	}
+	if h.reserve == nil {
+		h.reserve = processReserve()
+	}
 	return h
 }
 

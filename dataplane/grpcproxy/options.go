@@ -1,5 +1,7 @@
 package grpcproxy
 
+import "sync"
+
 // Option configures a handler.
 type Option func(*options)
 
@@ -13,8 +15,12 @@ type options struct {
 	mode     *Mode
 	merge    Merger
 	queue    int
-	reserve  []byte // never touched
+	reserve  []byte // never touched; nil: processReserve
 }
+
+// processReserve is the reserve of all handlers and servers of the process that
+// ask for none of their own.
+var processReserve = sync.OnceValue(func() []byte { return make([]byte, defaultReserve) })
 
 // defaultQueue is the number of messages that wait for one slow backend of
 // several before the client has to wait with it.
@@ -63,8 +69,8 @@ func WithQueue(messages int) Option {
 
 // WithHeapReserve is Config.HeapReserve for a handler: memory that it asks for
 // and never touches, so that the garbage collector works less often in a
-// program with a small heap. A Server has one by default, a handler has not: it
-// is a guest in somebody's program.
+// program with a small heap. Without it all handlers of a process share 16 MiB;
+// 0 or less: none.
 func WithHeapReserve(bytes int) Option {
 	return func(o *options) { o.reserve = make([]byte, max(bytes, 0)) }
 }

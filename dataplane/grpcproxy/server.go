@@ -52,7 +52,8 @@ type Config struct {
 	// HeapReserve is memory that the server asks for and never touches, in
 	// bytes: to the garbage collector it is live, so that it works less often,
 	// as with a larger GOGC for small heaps only. It costs address space, and
-	// at most as much memory in garbage. 0: 16 MiB; negative: none.
+	// at most as much memory in garbage. 0: 16 MiB that all servers and handlers
+	// of the process share; negative: none.
 	HeapReserve int
 }
 
@@ -91,11 +92,11 @@ func NewServer(c *Config) (*Server, error) {
 	}
 	s := &Server{config: *c, stopped: make(chan struct{})}
 	s.chain.Store(new([]Middleware))
-	reserve := c.HeapReserve
-	if reserve == 0 {
-		reserve = defaultReserve
+	if c.HeapReserve == 0 {
+		s.reserve = processReserve()
+	} else {
+		s.reserve = make([]byte, max(c.HeapReserve, 0))
 	}
-	s.reserve = make([]byte, max(reserve, 0))
 
 	recv, send := limit(c.MaxRecvMsgSize), limit(c.MaxSendMsgSize)
 	dial := []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(recv), grpc.MaxCallSendMsgSize(send))}
@@ -103,7 +104,7 @@ func NewServer(c *Config) (*Server, error) {
 	s.forwarder.cache.WithEviction(c.BackendIdleTimeout)
 	s.forwarder.pumps = newPumps(residents(), 0)
 	if c.Director != nil {
-		s.directed = newHandler(c.Director, "", c.Options)
+		s.directed = newHandler(c.Director, "", append([]Option{WithHeapReserve(0)}, c.Options...))
 		s.directed.pumps = s.forwarder.pumps
 	}
 	opts := append(ServerOptions(), grpc.MaxRecvMsgSize(recv), grpc.MaxSendMsgSize(send),

@@ -25,7 +25,7 @@ func main() {
 	backend := flag.String("backend", "127.0.0.1:50051", "address of the backend")
 	handler := flag.Bool("handler", false, "a grpc.Server with the handler")
 	tuned := flag.Bool("tuned", false, "... with ServerOptions and DialOptions")
-	reserve := flag.Int("reserve", 0, "Config.HeapReserve, or WithHeapReserve")
+	reserve := flag.Int("reserve", 0, "Config.HeapReserve, or WithHeapReserve; 0: the default")
 	profile := flag.String("profile", "", "write a CPU profile of 5 seconds to this file")
 	flag.Parse()
 	if *profile != "" {
@@ -71,5 +71,9 @@ func serveHandler(listen, backend string, tuned bool, reserve int) error {
 	director := func(context.Context, string) (proxy.Mode, []proxy.Backend, error) {
 		return proxy.One2One, backends, nil
 	}
-	return grpc.NewServer(append(server, grpc.UnknownServiceHandler(proxy.TransparentHandler(director, proxy.WithHeapReserve(reserve))))...).Serve(ln)
+	var options []proxy.Option
+	if reserve != 0 {
+		options = append(options, proxy.WithHeapReserve(reserve))
+	}
+	return grpc.NewServer(append(server, grpc.UnknownServiceHandler(proxy.TransparentHandler(director, options...)))...).Serve(ln)
 }
