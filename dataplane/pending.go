@@ -22,10 +22,10 @@ const (
 	pressedTime = 2 * time.Second
 	// crowdedTime is how long a connection has waited that has to make room for
 	// a newcomer: who comes together with a thousand others is not to blame.
-	crowdedTime = 250 * time.Millisecond
+	crowdedTime = 500 * time.Millisecond
 	// roomTime is how long newcomers wait for room, in the accept queue, before
 	// those who came last have to make it, too.
-	roomTime = time.Second
+	roomTime = 2 * time.Second
 	// roomPoll is how often the one in front looks.
 	roomPoll = 5 * time.Millisecond
 )
