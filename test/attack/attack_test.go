@@ -50,6 +50,10 @@ func try(t *testing.T, a *attack, tb *table) {
 	p := startProxy(t, startGood(t), bad)
 	r := measure(t, p, a, p.under(a))
 	report(t, "proxy", &r)
+	for again := 0; again < 2 && r.siege.starved(); again++ {
+		r = measure(t, p, a, p.under(a))
+		report(t, "proxy, again", &r)
+	}
 	if len(r.failures) > 0 {
 		t.Errorf("%d of %d calls beside the attack failed, the first: %s", len(r.failures), r.calls, r.failures[0])
 	}

@@ -58,6 +58,19 @@ func (s *siege) note(what string) {
 	}
 }
 
+// starved reports that connections timed out before the kernel had them: the
+// machine had other things to do, and there was no attack to speak of.
+func (s *siege) starved() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for what := range s.seen {
+		if strings.HasPrefix(what, "connect: ") && strings.HasSuffix(what, "i/o timeout") {
+			return true
+		}
+	}
+	return false
+}
+
 // began is when what was seen first.
 func (s *siege) began(what string) time.Time {
 	s.mu.Lock()
