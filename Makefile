@@ -7,6 +7,7 @@ BIN      := bin
 FUZZTIME ?= 20s
 DEMO     ?=
 PKGS     ?= ./...
+HEAVY    := /test/(attack|e2e|envoydiff)$$
 TOOLS    := -modfile=tools/go.mod
 MODULES  := test/conformance test/family # with a go.mod of their own, which ./... leaves out
 
@@ -22,8 +23,10 @@ build: ## Build bin/dataplane and bin/controlplane
 test: ## Run every test
 	$(GO) test -shuffle=on -timeout 9m $(PKGS)
 
-race: ## Run every test under the race detector
-	$(GO) test -race -shuffle=on -timeout 20m $(PKGS)
+race: ## Run every test under the race detector, those that load the machine one after the other
+	@all=$$($(GO) list $(PKGS)); light=$$(grep -vE '$(HEAVY)' <<<"$$all"); heavy=$$(grep -E '$(HEAVY)' <<<"$$all"); \
+	{ [ -z "$$light" ] || $(GO) test -race -shuffle=on -timeout 20m $$light; } && \
+	{ [ -z "$$heavy" ] || $(GO) test -race -shuffle=on -timeout 20m -p 1 $$heavy; }
 
 plant: ## Plant faults in the core and see the simulation find each
 	$(GO) test -tags plant -timeout 10m ./dataplane/worker -run Planted
