@@ -109,6 +109,10 @@ func (c *Conn) creditDropped(n int64) {
 // bytes do not block.
 func (c *Conn) FreeWindow() int64 { return c.recvWin + c.unacked }
 
+// PeerWindow returns what the peer's SETTINGS say that streams may be sent
+// before it adds to their windows.
+func (c *Conn) PeerWindow() int64 { return c.peerWindow }
+
 // HeldBytes returns the bytes given to OnData and not yet credited, of all
 // streams: for tests and simulations.
 func (c *Conn) HeldBytes() int64 { return c.heldBytes }
@@ -168,6 +172,7 @@ func (c *Conn) recvWindowUpdate(id uint32, p []byte) {
 		c.streamError(s, ErrCodeFlowControl, ErrStreamProtocol)
 	default:
 		s.sendWin += n
+		s.state |= stGranted
 		c.unblock(s)
 	}
 }

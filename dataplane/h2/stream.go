@@ -53,6 +53,7 @@ const (
 	stBlocked                         // a short WriteData waits for the stream's own window
 	stHEAD                            // client role: the request was HEAD, the response has no DATA
 	stOwes                            // ended cleanly, held bytes still count on the connection
+	stGranted                         // a WINDOW_UPDATE for the stream came
 )
 
 // Conn returns the connection the stream was last open on.
@@ -60,6 +61,10 @@ func (s *Stream) Conn() *Conn { return s.conn }
 
 // Open reports whether the stream lives: neither ended nor reset.
 func (s *Stream) Open() bool { return s.state&stOpen != 0 }
+
+// Granted reports that the peer has sent WINDOW_UPDATE for the stream: it has
+// more of it than its first window.
+func (s *Stream) Granted() bool { return s.state&stGranted != 0 }
 
 // Held returns the bytes given to OnData and not yet credited.
 func (s *Stream) Held() int { return int(s.held) }

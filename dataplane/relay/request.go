@@ -12,10 +12,11 @@ import (
 // answer, for the retry that RFC 9113 §8.7 allows when an upstream certainly
 // has not seen it (a GOAWAY or a SETTINGS_MAX_CONCURRENT_STREAMS that crossed
 // it): what fits into the window that streams begin with by default, and no
-// more, since keeping is copying. Policies with retries set their own limit.
+// more, since keeping is copying. Requests that are longer are kept as long as
+// the upstream has taken no more. Policies with retries set their own limit.
 const freeReplay = 64 << 10
 
-// replayLimit is how many bytes of the request may be kept.
+// replayLimit is how long a request that is kept may be.
 func (x *Exchange) replayLimit() int64 {
 	if rt := x.dec.Route; rt != nil && rt.Retry != nil {
 		if rt.Retry.BufferLimit > 0 {
@@ -29,15 +30,23 @@ func (x *Exchange) replayLimit() int64 {
 // limitReplay gives up keeping the request if it is, with n more bytes, too
 // long. An attempt has begun: until then nothing was taken that could be lost.
 func (x *Exchange) limitReplay(n int) {
-	if q := &x.req; q.keep && q.end+int64(n) > x.replayLimit() {
+	if q := &x.req; q.keep && q.end+int64(n) > x.replayLimit() && !x.firstWindow() {
 		q.release(x.core)
 	}
+}
+
+// firstWindow reports that the attempt cannot have sent more than freeReplay,
+// however long the request is: the upstream's streams begin with no larger a
+// window, and it has added nothing to this one's.
+func (x *Exchange) firstWindow() bool {
+	a := x.att
+	return a != nil && a.ready && a.conn.PeerWindow() <= freeReplay && !a.stream.Granted()
 }
 
 // foreseeLength gives up keeping a request whose first message, which p begins,
 // will be too long: nothing of it is copied.
 func (x *Exchange) foreseeLength(p []byte) {
-	if x.call.GRPC && len(p) >= messageHead && messageHead+int64(binary.BigEndian.Uint32(p[1:])) > x.replayLimit() {
+	if x.call.GRPC && len(p) >= messageHead && messageHead+int64(binary.BigEndian.Uint32(p[1:])) > x.replayLimit() && !x.firstWindow() {
 		x.req.release(x.core)
 	}
 }

@@ -98,7 +98,8 @@ func (x *Exchange) retryResponse(a *Attempt, b *hpack.Block) bool {
 
 // mayRetry reports whether the policy and the replay buffer allow one more.
 func (x *Exchange) mayRetry(p *call.RetryPolicy) bool {
-	return x.tries-x.freeTries <= p.Max && x.sent == sentNothing && x.req.base == 0 && x.req.keep
+	q := &x.req
+	return x.tries-x.freeTries <= p.Max && x.sent == sentNothing && q.base == 0 && q.keep && q.end <= x.replayLimit()
 }
 
 // retryLimiter is a host whose cluster bounds the retries in progress

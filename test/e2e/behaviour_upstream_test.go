@@ -133,6 +133,51 @@ func TestGoAwayMovesCalls(t *testing.T) {
 	}
 }
 
+// TestGoAwayMovesLongCalls: a request of any length goes elsewhere as long as
+// the backend has taken no more of it than the window that streams begin with.
+// Beyond that it is too long to be kept.
+func TestGoAwayMovesLongCalls(t *testing.T) {
+	srv := listen(t, rawh2.Options{HoldStreams: true})
+	p := startFixed(t, fixedConfig{ports: []int{srv.Port()}})
+	c := connect(t, p.port, rawh2.Options{})
+	const window = 65535
+	body := message(0, strings.Repeat("0123456789abcdef", 1<<16))
+	finish := func(cl, sv *rawh2.Stream, sent chan error) {
+		t.Helper()
+		sv.Credit(2 << 20)
+		must(t, sv.WaitEnd())
+		if got := sv.Bytes(); got != 1<<20+5 {
+			t.Errorf("%d bytes came, want %d", got, 1<<20+5)
+		}
+		must(t, <-sent)
+		answer(sv)
+		must(t, cl.WaitEnd())
+		wantStatus(t, cl.Text(), "0")
+	}
+	start := func() (cl, sv *rawh2.Stream, sent chan error) {
+		t.Helper()
+		cl, sent = c.Open(false, request()), make(chan error, 1)
+		go func() { sent <- cl.Send(true, body) }()
+		sv = acceptN(t, srv, 1)[0]
+		must(t, sv.WaitData(window))
+		return cl, sv, sent
+	}
+
+	cl, sv, sent := start()
+	sv.Conn().SendGoAway(0, http2.ErrCodeNo)
+	moved := acceptN(t, srv, 1)[0]
+	must(t, moved.WaitData(window))
+	finish(cl, moved, sent)
+
+	cl, sv, sent = start()
+	sv.Credit(1000)
+	must(t, sv.WaitData(window+1000))
+	sv.Conn().SendGoAway(0, http2.ErrCodeNo)
+	must(t, cl.WaitEnd())
+	wantTrailersOnly(t, cl, codes.Unavailable, "GOAWAY")
+	<-sent // its error is the reset that the client got
+}
+
 // TestGoAwayTwice: the graceful kind, 2^31-1 first and then the real id, with
 // new calls between: they go elsewhere, those in flight end where they are.
 func TestGoAwayTwice(t *testing.T) {
