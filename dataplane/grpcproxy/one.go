@@ -30,13 +30,13 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 		return ofBackend(ss, b, err)
 	}
 	defer abandon(cs)
-	up := &upward{ss: ss, cs: cs, cancel: cancel, first: first}
-	p.run(up)
-	own, err := download(ss, cs)
+	c := &carried{up: upward{ss: ss, cs: cs, cancel: cancel, first: first}}
+	p.run(&c.up)
+	own, err := download(ss, cs, &c.down)
 	if err == nil {
 		return nil
 	}
-	if failed := up.failed.Load(); failed != nil {
+	if failed := c.up.failed.Load(); failed != nil {
 		// The calls to the backend and of the client were ended because of it.
 		return *failed
 	}
@@ -45,6 +45,12 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 		return err
 	}
 	return ofBackend(ss, b, err)
+}
+
+// carried is a relayed call's own memory, in one piece.
+type carried struct {
+	up   upward
+	down Frame
 }
 
 // ofBackend is the call's status after an error on the side of b: the client's
@@ -65,22 +71,22 @@ func handled(b Backend, err error) error {
 }
 
 // download passes the response of cs on to ss: headers as soon as they are
-// there, messages, trailers. own says that err is of ss, not of cs.
-func download(ss grpc.ServerStream, cs grpc.ClientStream) (own bool, err error) {
+// there, messages, trailers. f is used for them and left empty. own says that
+// err is of ss, not of cs.
+func download(ss grpc.ServerStream, cs grpc.ClientStream, f *Frame) (own bool, err error) {
 	// No headers, and no error, is a response of trailers only.
 	if md, err := cs.Header(); err == nil && md != nil {
 		if err := ss.SendHeader(md); err != nil {
 			return true, ownError(ss, err)
 		}
 	}
-	var f Frame
 	defer f.Free()
 	for {
-		if err := cs.RecvMsg(&f); err != nil {
+		if err := cs.RecvMsg(f); err != nil {
 			ss.SetTrailer(cs.Trailer())
 			return false, unlessEOF(err)
 		}
-		if err := ss.SendMsg(&f); err != nil {
+		if err := ss.SendMsg(f); err != nil {
 			return true, ownError(ss, err)
 		}
 	}
@@ -107,7 +113,8 @@ type upward struct {
 	failed atomic.Pointer[error]
 }
 
-func (u *upward) run() {
+// run uses frame for the messages, and leaves it empty.
+func (u *upward) run(frame *Frame) {
 	for i, f := range u.first {
 		if f == nil {
 			continue
@@ -120,10 +127,9 @@ func (u *upward) run() {
 			return
 		}
 	}
-	var f Frame
-	defer f.Free()
+	defer frame.Free()
 	for {
-		if err := u.ss.RecvMsg(&f); err != nil {
+		if err := u.ss.RecvMsg(frame); err != nil {
 			if errors.Is(err, io.EOF) {
 				_ = u.cs.CloseSend() // it never fails; RecvMsg tells the call's end
 				return
@@ -131,7 +137,7 @@ func (u *upward) run() {
 			u.fail(err)
 			return
 		}
-		if err := u.cs.SendMsg(&f); err != nil {
+		if err := u.cs.SendMsg(frame); err != nil {
 			u.stop(err)
 			return
 		}

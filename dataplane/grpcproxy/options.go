@@ -1,6 +1,9 @@
 package grpcproxy
 
-import "sync"
+import (
+	"runtime/debug"
+	"sync"
+)
 
 // Option configures a handler.
 type Option func(*options)
@@ -20,7 +23,16 @@ type options struct {
 
 // processReserve is the reserve of all handlers and servers of the process that
 // ask for none of their own.
-var processReserve = sync.OnceValue(func() []byte { return make([]byte, defaultReserve) })
+var processReserve = sync.OnceValue(func() []byte {
+	return make([]byte, min(defaultReserve, debug.SetMemoryLimit(-1)/reserveShare))
+})
+
+const (
+	defaultReserve = 32 << 20
+	// reserveShare of GOMEMLIMIT, to which the reserve counts as if it were
+	// used, is the most that it may be.
+	reserveShare = 16
+)
 
 // defaultQueue is the number of messages that wait for one slow backend of
 // several before the client has to wait with it.
@@ -69,8 +81,8 @@ func WithQueue(messages int) Option {
 
 // WithHeapReserve is Config.HeapReserve for a handler: memory that it asks for
 // and never touches, so that the garbage collector works less often in a
-// program with a small heap. Without it all handlers of a process share 16 MiB;
-// 0 or less: none.
+// program with a small heap. Without it all handlers of a process share 32 MiB,
+// or a sixteenth of GOMEMLIMIT if that is less; 0 or less: none.
 func WithHeapReserve(bytes int) Option {
 	return func(o *options) { o.reserve = make([]byte, max(bytes, 0)) }
 }

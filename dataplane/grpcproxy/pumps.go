@@ -9,65 +9,106 @@ import (
 // have grown already, which is what a new goroutine would spend most of its
 // time on.
 type pumps struct {
-	work   chan *upward  // unbuffered: a send finds an idle goroutine or none
-	room   chan struct{} // one element for each idle goroutine there may be
-	linger time.Duration // how long one waits for a call; 0: until close
-	stop   chan struct{}
-	idle   sync.WaitGroup // goroutines that wait, or will
+	limit  int           // of idle goroutines
+	linger time.Duration // how long one waits for a call, at least, and at most twice that; 0: until close
+
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	idle     []*pump // the last to become idle is the first to work
+	unused   int     // the first so many have been idle since the last sweep
+	sweeping bool    // a sweep is due
+	closed   bool
+}
+
+// pump is one goroutine. Only the caller of take or of loop has it.
+type pump struct {
+	next  chan *upward // of one; nil: it ends
+	frame Frame
 }
 
 // handlerLinger is for handlers, which nobody closes: a program that has
 // stopped its server has no goroutines left a moment later.
-const handlerLinger = 100 * time.Millisecond
+const handlerLinger = 50 * time.Millisecond
 
-func newPumps(idle int, linger time.Duration) *pumps {
-	return &pumps{work: make(chan *upward), room: make(chan struct{}, idle), linger: linger, stop: make(chan struct{})}
+func newPumps(limit int, linger time.Duration) *pumps {
+	return &pumps{limit: limit, linger: linger}
 }
 
 // run carries u's request on another goroutine.
 func (p *pumps) run(u *upward) {
-	select {
-	case p.work <- u:
-	default:
-		p.idle.Go(func() { p.loop(u) })
+	p.mu.Lock()
+	if n := len(p.idle) - 1; n >= 0 {
+		w := p.idle[n]
+		p.idle[n] = nil
+		p.idle = p.idle[:n]
+		p.unused = min(p.unused, n)
+		p.mu.Unlock()
+		w.next <- u
+		return
+	}
+	if p.closed { // nobody waits any more for what begins now
+		p.mu.Unlock()
+		go u.run(new(Frame))
+		return
+	}
+	p.running.Add(1)
+	p.mu.Unlock()
+	go p.loop(&pump{next: make(chan *upward, 1)}, u)
+}
+
+func (p *pumps) loop(w *pump, u *upward) {
+	defer p.running.Done()
+	for u != nil {
+		u.run(&w.frame)
+		u = nil // an idle goroutine keeps no call alive
+		if !p.rest(w) {
+			return
+		}
+		u = <-w.next
 	}
 }
 
-func (p *pumps) loop(u *upward) {
-	var over <-chan time.Time
-	var timer *time.Timer
-	for {
-		u.run()
-		u = nil // an idle goroutine keeps no call alive
-		select {
-		case p.room <- struct{}{}:
-		default:
-			return
-		}
-		if p.linger > 0 {
-			if timer == nil {
-				timer = time.NewTimer(p.linger)
-				defer timer.Stop()
-				over = timer.C
-			} else {
-				timer.Reset(p.linger)
-			}
-		}
-		select {
-		case u = <-p.work:
-			<-p.room
-		case <-over:
-			<-p.room
-			return
-		case <-p.stop:
-			<-p.room
-			return
-		}
+// rest makes w idle, unless there are enough.
+func (p *pumps) rest(w *pump) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.idle) >= p.limit {
+		return false
+	}
+	p.idle = append(p.idle, w)
+	if p.linger > 0 && !p.sweeping {
+		p.sweeping, p.unused = true, 0
+		time.AfterFunc(p.linger, p.sweep)
+	}
+	return true
+}
+
+// sweep ends those that have been idle since the last one.
+func (p *pumps) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.idle[:p.unused] {
+		w.next <- nil
+	}
+	n := copy(p.idle, p.idle[p.unused:])
+	clear(p.idle[n:])
+	p.idle = p.idle[:n]
+	p.unused = n
+	p.sweeping = n > 0
+	if p.sweeping {
+		time.AfterFunc(p.linger, p.sweep)
 	}
 }
 
 // close ends the idle goroutines and waits for the others.
 func (p *pumps) close() {
-	close(p.stop)
-	p.idle.Wait()
+	p.mu.Lock()
+	p.closed = true
+	for _, w := range p.idle {
+		w.next <- nil
+	}
+	p.idle, p.unused = nil, 0
+	p.mu.Unlock()
+	p.running.Wait()
 }

@@ -55,7 +55,7 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 		})
 	}
 	f.distribute(h.queue)
-	own, err := download(ss, f.dests[0].cs)
+	own, err := download(ss, f.dests[0].cs, new(Frame))
 	if own {
 		f.fail(err)
 	}

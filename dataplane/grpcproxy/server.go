@@ -52,8 +52,9 @@ type Config struct {
 	// HeapReserve is memory that the server asks for and never touches, in
 	// bytes: to the garbage collector it is live, so that it works less often,
 	// as with a larger GOGC for small heaps only. It costs address space, and
-	// at most as much memory in garbage. 0: 16 MiB that all servers and handlers
-	// of the process share; negative: none.
+	// at most as much memory in garbage. 0: what all servers and handlers of the
+	// process share, 32 MiB or a sixteenth of GOMEMLIMIT if that is less;
+	// negative: none.
 	HeapReserve int
 }
 
@@ -82,8 +83,6 @@ type Server struct {
 	mu    sync.Mutex                   // held to change chain
 	chain atomic.Pointer[[]Middleware] // replaced, never changed
 }
-
-const defaultReserve = 16 << 20
 
 // NewServer returns a server that does not listen yet. It must be stopped.
 func NewServer(c *Config) (*Server, error) {
