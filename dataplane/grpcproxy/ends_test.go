@@ -162,6 +162,73 @@ func TestClientDoesNotRead(t *testing.T) {
 	}
 }
 
+// refusing is a stream of an interceptor that fails without the transport.
+type refusing struct {
+	grpc.ServerStream
+	sending bool
+}
+
+var errRefused = errors.New("refused")
+
+// RecvMsg implements grpc.ServerStream.
+func (s refusing) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil || s.sending {
+		return err
+	}
+	return errRefused
+}
+
+// SendMsg implements grpc.ServerStream.
+func (s refusing) SendMsg(m any) error {
+	if s.sending {
+		return errRefused
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// 1.10, 1.23: what a failed call's handler returns is the interceptors' to
+// change before the client is told: when the stream of one fails, to receive or
+// to send, and when a message may not be sent on.
+func TestInterceptorsHaveTheLastWord(t *testing.T) {
+	backend := startBackend(t, echo)
+	last := grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+		var inner grpc.ServerStream = ss
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		if v := md.Get("refuse"); len(v) > 0 {
+			inner = refusing{ServerStream: ss, sending: v[0] == "sending"}
+		}
+		if err := h(srv, inner); !errors.Is(err, errRefused) && status.Code(err) != codes.ResourceExhausted {
+			return fmt.Errorf("the handler returned %w", err)
+		}
+		ss.SetTrailer(metadata.Pairs("late", "1"))
+		return status.Error(codes.OutOfRange, "changed")
+	})
+	for _, mode := range allModes {
+		for _, refuse := range []string{"receiving", "sending", ""} {
+			t.Run(fmt.Sprint(mode, refuse), func(t *testing.T) {
+				limit := 1 << 20
+				if refuse == "" {
+					limit = 2
+				}
+				conn := dial(t, backend, grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(limit)))
+				cc := startProxy(t, grpcproxy.TransparentHandler(directed(mode, &grpcproxy.ConnBackend{Conn: conn}),
+					grpcproxy.WithStreamedDetector(streamed)), last)
+				ctx := testContext(t)
+				if refuse != "" {
+					ctx = metadata.AppendToOutgoingContext(ctx, "refuse", refuse)
+				}
+				cs := stream(t, ctx, cc)
+				send(t, cs, "long")
+				_, err := recv(cs)
+				wantStatus(t, err, status.New(codes.OutOfRange, "changed"))
+				if got := cs.Trailer().Get("late"); len(got) != 1 {
+					t.Errorf("the interceptor's trailer: %q", got)
+				}
+			})
+		}
+	}
+}
+
 // 1.36, 1.40: an error of one backend ends the call while another's messages
 // wait for a client that does not read.
 func TestClientDoesNotReadAndBackendFails(t *testing.T) {

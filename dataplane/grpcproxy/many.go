@@ -70,6 +70,7 @@ type fan struct {
 	streaming bool
 	dests     []*destination
 	senders   sync.WaitGroup
+	late      late
 
 	// sending is held to write to the client, which may take as long as the
 	// client wants. It is taken before mu.
@@ -83,7 +84,7 @@ type fan struct {
 	awaited   int   // destinations whose headers may still come
 	clientErr error // why the client cannot be read from or written to
 	caused    error // the first error that failed the call
-	ended     error // what the client was told before the handler returned
+	ended     error // the call's status, decided before all has ended
 }
 
 // destination is one call of several.
@@ -215,12 +216,12 @@ func (f *fan) fail(err error) {
 	f.mu.Unlock()
 	f.cancel()
 	if first {
-		finish(f.ss, err)
+		f.late.finish(f.ss, err)
 	}
 }
 
 // release ends the call for a cause that was noted. If the client does not
-// read, it is told at once: whoever writes to it would keep the call.
+// read, it is told all the same: whoever writes to it would keep the call.
 func (f *fan) release(err error) {
 	f.cancel()
 	if f.sending.TryLock() {
@@ -230,7 +231,8 @@ func (f *fan) release(err error) {
 	f.end(err)
 }
 
-// end tells the client the call's status.
+// end makes err the call's status, and tells the client if the handler does
+// not return.
 func (f *fan) end(err error) {
 	if f.ss.Context().Err() != nil {
 		return
@@ -243,7 +245,7 @@ func (f *fan) end(err error) {
 	}
 	f.mu.Unlock()
 	if first {
-		finish(f.ss, err)
+		f.late.finish(f.ss, err)
 	}
 }
 
@@ -254,8 +256,8 @@ func (f *fan) failed() bool {
 	return f.clientErr != nil || f.caused != nil
 }
 
-// told returns what the client knows, or is the cause of: then nothing else
-// matters.
+// told returns the status that was decided, or that the client is the cause
+// of: then nothing else matters.
 func (f *fan) told() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -268,6 +270,7 @@ func (f *fan) told() error {
 // close ends all calls, which nobody reads any more, and waits for the
 // goroutines that are the fan's own. The reader ends with the server's stream.
 func (f *fan) close() {
+	f.late.stop()
 	f.cancel()
 	f.senders.Wait()
 	for _, d := range f.dests {

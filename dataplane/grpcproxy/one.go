@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"reflect"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -17,10 +19,10 @@ import (
 // request, and ends at the latest when the server ends ss after relay has
 // returned. p provides it.
 func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pumps) error {
-	// The server ends its stream's context when the handler returns, and finish
-	// does before: a context of the call's own would cost three allocations.
+	// A stream of grpc-go's has ended when it returns an error, and its context
+	// with it: one of the call's own would cost three allocations.
 	ctx, cancel := ss.Context(), func() {}
-	if finisherOf(ctx) == nil {
+	if !bare(ss) || finisherOf(ctx) == nil {
 		ctx, cancel = context.WithCancel(ctx)
 	}
 	defer cancel()
@@ -33,6 +35,7 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 	c := &carried{up: upward{ss: ss, cs: cs, cancel: cancel, first: first}}
 	p.run(&c.up)
 	own, err := download(ss, cs, &c.down)
+	c.up.late.stop()
 	if err == nil {
 		return nil
 	}
@@ -41,7 +44,6 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 		return *failed
 	}
 	if own { // the client has gone, or cannot be written to
-		finish(ss, err)
 		return err
 	}
 	return ofBackend(ss, b, err)
@@ -105,8 +107,9 @@ func ownError(ss grpc.ServerStream, err error) error {
 type upward struct {
 	ss     grpc.ServerStream
 	cs     grpc.ClientStream
-	cancel func() // of the call to cs, if finish does not end it
+	cancel func() // of the call to cs, if it does not end with ss
 	first  []*Frame
+	late   late
 
 	// failed is why the call to the backend was cancelled: an error of ss, or
 	// one in sending to cs that cs itself does not tell.
@@ -157,8 +160,58 @@ func (u *upward) fail(err error) {
 	err = statusOf(err)
 	u.failed.Store(&err)
 	u.cancel()
-	finish(u.ss, err)
+	if u.cs.Context().Err() == nil {
+		finish(u.ss, err) // nothing else ends the call to cs
+		return
+	}
+	u.late.finish(u.ss, err)
 }
+
+// late finishes a stream unless its handler returns: what it returns is the
+// interceptors' to change.
+type late struct {
+	timer   atomic.Pointer[time.Timer]
+	stopped atomic.Bool
+}
+
+// finishAfter is how long a handler has to return, which takes no time unless
+// the client does not read.
+const finishAfter = time.Second
+
+// finish is called once.
+func (l *late) finish(ss grpc.ServerStream, err error) {
+	if ss.Context().Err() != nil {
+		return // it has ended
+	}
+	t := time.AfterFunc(finishAfter, func() { finish(ss, err) })
+	l.timer.Store(t)
+	if l.stopped.Load() {
+		t.Stop()
+	}
+}
+
+// stop says that the handler returns.
+func (l *late) stop() {
+	l.stopped.Store(true)
+	if t := l.timer.Load(); t != nil {
+		t.Stop()
+	}
+}
+
+// bare reports that ss is a stream of grpc-go's, with nobody's methods in
+// between.
+func bare(ss grpc.ServerStream) bool {
+	switch s := ss.(type) {
+	case *streamWithContext:
+		return bare(s.ServerStream)
+	case *peekedStream:
+		return bare(s.ServerStream)
+	}
+	t := reflect.TypeOf(ss)
+	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == grpcPath
+}
+
+var grpcPath = reflect.TypeFor[grpc.Server]().PkgPath()
 
 // finish ends the client's call with a status, as returning it from the handler
 // does, for a handler that may be in SendMsg: a client that does not read would
