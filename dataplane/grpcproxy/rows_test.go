@@ -21,7 +21,7 @@ var rows = map[int]string{
 	4:  "TestLocalServices",
 	5:  "mwitkow.md TestXDSDirector",
 	6:  "mwitkow.md TestPeekDirector",
-	7:  "TestContextNotDerived ExampleTransparentHandler",
+	7:  "TestContextNotDerived TestDirectors ExampleTransparentHandler ExampleRegisterService_clientConnInterface",
 	8:  "TestDirector TestWithMode",
 	9:  "TestPeekDirector TestPeekParameters",
 	10: "TestRegisterService TestInterceptorsHaveTheLastWord",

@@ -88,6 +88,22 @@ func ExampleTransparentHandler() {
 	// Output: backend hello OK
 }
 
+// 1.7: directors may return any kind of channel.
+func ExampleRegisterService_clientConnInterface() {
+	dst, stopBackend := backend()
+	defer stopBackend()
+	director := func(ctx context.Context, _ string) (context.Context, grpc.ClientConnInterface, error) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		return metadata.NewOutgoingContext(ctx, md.Copy()), dst, nil
+	}
+	s := grpc.NewServer()
+	proxy.RegisterService(s, director, "sluice.echo.v1.Echo", "Say")
+	cc, stop := run(s)
+	defer stop()
+	fmt.Println(say(cc, "hello"))
+	// Output: backend hello OK
+}
+
 // 1.2, 1.16: named methods, with the codec set by hand as older programs do.
 func ExampleRegisterService() {
 	dst, stopBackend := backend()
