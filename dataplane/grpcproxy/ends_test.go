@@ -192,7 +192,7 @@ func (s refusing) SendMsg(m any) error {
 func TestInterceptorsHaveTheLastWord(t *testing.T) {
 	backend := startBackend(t, echo)
 	last := grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
-		var inner grpc.ServerStream = ss
+		inner := ss
 		md, _ := metadata.FromIncomingContext(ss.Context())
 		if v := md.Get("refuse"); len(v) > 0 {
 			inner = refusing{ServerStream: ss, sending: v[0] == "sending"}
