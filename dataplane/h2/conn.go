@@ -134,6 +134,17 @@ func NewConn(role Role, cfg *Config, h Handler, now clock.Nanos) *Conn {
 	return c
 }
 
+// Connected says that output can leave from now on: what is awaited of the
+// peer is awaited from here, not from NewConn, which is where a dial begins.
+func (c *Conn) Connected(now clock.Nanos) {
+	c.now, c.born, c.lastRead = now, now, now
+	c.wantAfter(now, c.cfg.PrefaceTimeout)
+	if c.settingsAt != 0 {
+		c.settingsAt = max(1, now)
+		c.wantAfter(now, c.cfg.SettingsTimeout)
+	}
+}
+
 // Output returns what is to be written.
 func (c *Conn) Output() *Out { return &c.out }
 

@@ -91,6 +91,24 @@ func TestTickChanged(t *testing.T) {
 	w.done(t)
 }
 
+// TestConnected: a dial takes its time; the server's comes after it.
+func TestConnected(t *testing.T) {
+	w := newWorld(t, "client")
+	cfg := DefaultConfig(Client)
+	c := NewConn(Client, cfg, w, w.now)
+	at := w.now.Add(time.Minute)
+	c.Connected(at)
+	c.Tick(at.Add(cfg.PrefaceTimeout - 1))
+	if c.Dead() || c.GoingAway() {
+		t.Error("the time of the dial counts")
+	}
+	c.Tick(at.Add(cfg.PrefaceTimeout))
+	if !c.Dead() && !c.GoingAway() {
+		t.Error("a server without SETTINGS is waited for for ever")
+	}
+	c.Close()
+}
+
 // TestEndNotInsideSend: OnEnd never comes from inside a send call.
 func TestEndNotInsideSend(t *testing.T) {
 	w := newWorld(t, "server")

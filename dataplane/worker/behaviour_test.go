@@ -243,23 +243,56 @@ func TestPoolFillsThenQueues(t *testing.T) {
 	s.finish()
 }
 
-// TestStreamsBeforeSettings: more streams than the server turns out to allow
-// are refused, unseen, and wait for their turn instead of failing.
-func TestStreamsBeforeSettings(t *testing.T) {
+// TestNoStreamBeforeSettings: calls wait for the server's SETTINGS, so that
+// none is refused by a limit that they set.
+func TestNoStreamBeforeSettings(t *testing.T) {
 	s := newScript(t, nil, func(_ *call.Manager, o *call.UpstreamOptions) { o.MaxConnections = 1 })
 	s.opt.maxStreams = 3
 	var rs []*rpc
 	for range 8 { // all of them before anything moves
-		r := &rpc{id: uint64(len(s.rpcs) + 1), grpc: true, mode: modeTrailersOnly, cancelAfter: -1}
-		s.rpcs = append(s.rpcs, r)
-		rs = append(rs, r)
-		s.client.start(r)
+		rs = append(rs, s.begin())
 	}
 	s.settleNow()
 	for _, r := range rs {
 		s.expect(r, "200 grpc 0")
+		if r.refusals != 0 {
+			t.Errorf("%v was refused", r)
+		}
 	}
 	s.finish()
+}
+
+// TestUntakenConnection: calls wait on connections that a kernel has made and
+// no process takes: they have not been sent, and go elsewhere when those end.
+func TestUntakenConnection(t *testing.T) {
+	s := newScript(t, nil, func(_ *call.Manager, o *call.UpstreamOptions) { o.MaxConnections = 1 })
+	s.leave = 3
+	var rs []*rpc
+	for range 3 {
+		rs = append(rs, s.begin())
+	}
+	s.settleNow()
+	for _, r := range rs {
+		s.expect(r, "200 grpc 0")
+		if r.arrived != 1 {
+			t.Errorf("%v reached %d servers", r, r.arrived)
+		}
+	}
+	s.leave = 5
+	s.hosts[0].retired = true // its connection is not used any more
+	s.addHost(s.hosts[0].target.Options)
+	r := s.begin()
+	s.settleNow()
+	s.expect(r, "200 grpc 14")
+	s.finish()
+}
+
+// begin starts a call that is answered at once.
+func (s *script) begin() *rpc {
+	r := &rpc{id: uint64(len(s.rpcs) + 1), grpc: true, mode: modeTrailersOnly, cancelAfter: -1}
+	s.rpcs = append(s.rpcs, r)
+	s.client.start(r)
+	return r
 }
 
 // TestSweep: a host that left its cluster finishes its streams and loses its

@@ -23,17 +23,12 @@ type hostPool struct {
 	scope  call.Scope
 
 	conns       []*upConn // in the order of dialling; those that die leave
-	dials       int       // of them, not yet connected
+	dials       int       // of them, not yet ready
 	head, tail  *relay.Attempt
 	pending     int
 	retired     bool        // no set picks the host: connections end when idle
 	noDial      clock.Nanos // after a failed dial, not before this instant
 	lastFailure relay.Failure
-
-	// maxStreams is what the host's last SETTINGS allow per connection, if
-	// settled: a connection whose own have not come gets no more.
-	maxStreams uint32
-	settled    bool
 }
 
 // Defaults of call.UpstreamOptions.
@@ -107,7 +102,7 @@ func (w *Worker) Cancel(a *relay.Attempt) { w.poolOf(a.Host()).unlink(a) }
 func (p *hostPool) open(a *relay.Attempt) *upConn {
 	var best *upConn
 	for _, u := range p.conns {
-		if u.dialing || u.sock.dead || u.sock.doomed || u.full() || u.early() || !u.sock.conn.CanOpen() {
+		if !u.ready || u.sock.dead || u.sock.doomed || u.full() || !u.sock.conn.CanOpen() {
 			continue
 		}
 		if best == nil || u.sock.conn.Streams() > best.sock.conn.Streams() {
@@ -238,7 +233,7 @@ func (p *hostPool) dial() {
 // usable counts the connections that take, or will take, new streams.
 func (p *hostPool) usable() (n int) {
 	for _, u := range p.conns {
-		if u.dialing || !u.sock.dead && !u.sock.doomed && !u.full() && !u.sock.conn.GoingAway() && !u.sock.conn.Dead() {
+		if !u.sock.dead && !u.sock.doomed && !u.full() && !u.sock.conn.GoingAway() && !u.sock.conn.Dead() {
 			n++
 		}
 	}
@@ -253,7 +248,7 @@ func (p *hostPool) remove(u *upConn) {
 		return
 	}
 	p.conns = slices.Delete(p.conns, i, i+1)
-	failed := u.dialing
+	failed := !u.ready
 	if failed {
 		p.dials--
 		p.noDial = p.w.now.Add(dialPause)
@@ -289,7 +284,7 @@ func (w *Worker) sweep() {
 		if !p.retired && p.host.Retired() {
 			p.retired = true
 			for _, u := range p.conns {
-				if !u.dialing {
+				if u.ready {
 					u.sock.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
 					u.sock.markDirty()
 				}

@@ -65,8 +65,17 @@ func (w *world) dump() string {
 func (w *world) moveAll() (moved bool) {
 	for i := 0; i < len(w.links); i++ {
 		l := w.links[i]
+		if l.untaken && !l.reset {
+			l.abandon()
+			moved = true
+		}
 		if l.dialling {
-			l.answerDial(w.dialsFail)
+			if w.leave > 0 {
+				w.leave--
+				l.leaveUntaken()
+			} else {
+				l.answerDial(w.dialsFail)
+			}
 			moved = true
 		}
 		if l.blockedNoMore() {

@@ -48,6 +48,7 @@ type link struct {
 	in, out  pipe  // to the worker, from the worker
 	host     *simHost
 	dialling bool
+	untaken  bool // no server has accepted it, or will
 	armed    bool
 	reset    bool // RST: both directions are gone
 	shut     bool // the worker called Shutdown
@@ -86,6 +87,7 @@ type world struct {
 	filters     int // made
 	filtersDone int
 	dialsFail   bool        // of a script: from now on
+	leave       int         // dials that no server takes
 	keepPaused  bool        // nobody resumes paused calls
 	scripted    bool        // a test tells the peers what to do and judges
 	route       *call.Route // of all calls of a script
@@ -452,13 +454,34 @@ func (l *link) unblock() {
 	})
 }
 
-// dials answers one dial.
+// dials answers one dial, or ends a connection that no server has taken.
 func (w *world) dials() {
-	l := w.pick(func(l *link) bool { return l.dialling })
-	if l == nil {
+	if l := w.pick(func(l *link) bool { return l.untaken && !l.reset }); l != nil && w.rnd.IntN(2) == 0 {
+		l.abandon()
 		return
 	}
-	l.answerDial(!w.calm && w.opt.dialFaults && w.rnd.IntN(3) == 0)
+	l := w.pick(func(l *link) bool { return l.dialling })
+	switch {
+	case l == nil:
+	case !w.calm && w.opt.dialFaults && w.rnd.IntN(3) == 0:
+		l.leaveUntaken()
+	default:
+		l.answerDial(!w.calm && w.opt.dialFaults && w.rnd.IntN(2) == 0)
+	}
+}
+
+// leaveUntaken connects l in the kernel of a host whose process will close its
+// listener without having accepted it: l takes bytes, and they are lost.
+func (l *link) leaveUntaken() {
+	l.w.fault("untaken")
+	l.dialling, l.untaken = false, true
+	l.w.batch(func() { l.k.dialed(nil) })
+}
+
+// abandon is the RST of that kernel.
+func (l *link) abandon() {
+	l.reset = true
+	l.out.buf = nil
 }
 
 func (l *link) answerDial(fail bool) {

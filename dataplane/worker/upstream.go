@@ -15,15 +15,15 @@ import (
 // relay's view of it.
 type upConn struct {
 	relay.Upstream
-	sock    Sock
-	p       *hostPool
-	dialing bool
-	opened  uint32 // streams so far
+	sock   Sock
+	p      *hostPool
+	ready  bool   // the server's SETTINGS came: it takes streams
+	opened uint32 // streams so far
 }
 
 // newUp makes a connection to the pool's host and begins to dial it.
 func (w *Worker) newUp(p *hostPool) *upConn {
-	u := &upConn{p: p, dialing: true}
+	u := &upConn{p: p}
 	k := &u.sock
 	w.initSock(k, u)
 	k.scope, k.rx, k.tx = p.scope, call.UpstreamCxRxBytes, call.UpstreamCxTxBytes
@@ -65,15 +65,16 @@ func (w *Worker) clientConfig(o *call.UpstreamOptions) *h2.Config {
 	return c
 }
 
-// dialSucceeded opens the streams that wait.
+// dialSucceeded waits for the server's SETTINGS. A socket that the kernel has
+// connected may belong to a process that will never take it, since it is about
+// to stop: what was sent to it would be lost, and might have been seen.
 func (u *upConn) dialSucceeded() {
 	w := u.sock.w
-	u.dialing = false
-	u.p.dials--
+	u.p.lastFailure = relay.FailClosed // unless they come
+	u.sock.conn.Connected(w.now)
 	if age := u.p.opt.MaxAge; age > 0 {
 		u.sock.conn.DrainAt(w.now.Add(w.jitter(age, u.p.opt.MaxAgeJitter)))
 	}
-	u.p.serve()
 	u.sock.moveTick()
 }
 
@@ -108,8 +109,11 @@ func (u *upConn) OnEnd(s *h2.Stream, e h2.StreamError) {
 func (u *upConn) OnConn(ev h2.ConnEvent) {
 	switch ev.Kind {
 	case h2.EventSettings:
-		u.p.maxStreams, u.p.settled = u.sock.conn.PeerMaxStreams(), true
-		u.sock.markDirty()
+		if !u.ready {
+			u.ready = true
+			u.p.dials--
+		}
+		u.sock.markDirty() // settle serves the queue
 	case h2.EventGoAway:
 		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxCloseNotify)
 		u.sock.markDirty()
@@ -143,7 +147,7 @@ func (u *upConn) settle() {
 		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxMaxRequests)
 		u.sock.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
 	}
-	if u.p.retired && u.p.head == nil && !u.dialing && !u.sock.conn.GoingAway() {
+	if u.p.retired && u.p.head == nil && u.ready && !u.sock.conn.GoingAway() {
 		u.sock.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
 	}
 	if u.p.head != nil && relay.Planted != relay.PlantQueueForgotten {
@@ -160,14 +164,6 @@ func (u *upConn) full() bool {
 
 // name implements sockOwner.
 func (u *upConn) name() string { return "upstream " + u.p.target.Address }
-
-// early reports that the server's SETTINGS have not come and that the
-// connection has as many streams as the host's others may have. More would be
-// refused, and a call that is refused is sent again only once.
-func (u *upConn) early() bool {
-	c := u.sock.conn
-	return u.p.settled && !c.Established() && uint32(c.Streams()) >= u.p.maxStreams
-}
 
 // drainDeadline implements sockOwner.
 func (u *upConn) drainDeadline() { u.sock.doom(nil) }
