@@ -287,6 +287,47 @@ func TestUntakenConnection(t *testing.T) {
 	s.finish()
 }
 
+// TestStoppingServer: a server that says GOAWAY with its SETTINGS is dialled as
+// often as one that refuses, not until the call's deadline.
+func TestStoppingServer(t *testing.T) {
+	for stopping, want := range map[int]string{4: "200 grpc 0", 5: "200 grpc 14"} {
+		s := newScript(t, nil, nil)
+		s.stopping = stopping
+		r := s.begin()
+		s.settleNow()
+		s.expect(r, want)
+		if n := s.wk.core.Counters[2][call.UpstreamCxTotal]; n != 5 {
+			t.Errorf("%d connections", n)
+		}
+		s.finish()
+	}
+}
+
+// TestSilentServer: a server that never sends its SETTINGS is one that cannot
+// be reached in time, which a call may meet once.
+func TestSilentServer(t *testing.T) {
+	for silent, want := range map[int]string{1: "200 grpc 0", 2: "200 grpc 14"} {
+		s := newScript(t, nil, nil)
+		r := s.begin()
+		for range silent {
+			for s.client.l.readable() {
+				s.batch(func() { s.client.l.feed(1 << 20) })
+			}
+			l := s.links[len(s.links)-1]
+			l.dialling = false
+			s.batch(func() { l.k.dialed(nil) })
+			s.expect(r, "not ended")
+			s.now = s.now.Add(10*time.Second + 2*time.Millisecond)
+			s.fireTimer()
+			l.reset = true // the server ends, too
+			s.batch(func() { l.feed(1) })
+		}
+		s.settleNow()
+		s.expect(r, want)
+		s.finish()
+	}
+}
+
 // begin starts a call that is answered at once.
 func (s *script) begin() *rpc {
 	r := &rpc{id: uint64(len(s.rpcs) + 1), grpc: true, mode: modeTrailersOnly, cancelAfter: -1}

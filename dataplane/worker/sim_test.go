@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/clock"
 )
@@ -88,6 +90,7 @@ type world struct {
 	filtersDone int
 	dialsFail   bool        // of a script: from now on
 	leave       int         // dials that no server takes
+	stopping    int         // servers whose GOAWAY comes with their SETTINGS
 	keepPaused  bool        // nobody resumes paused calls
 	scripted    bool        // a test tells the peers what to do and judges
 	route       *call.Route // of all calls of a script
@@ -489,7 +492,12 @@ func (l *link) answerDial(fail bool) {
 	l.dialling = false
 	if !fail {
 		w.note("connected", l.id, 0)
-		newPeer(w, l, false)
+		p := newPeer(w, l, false)
+		if w.stopping > 0 {
+			w.stopping--
+			p.fr.WriteGoAway(0, http2.ErrCodeNo, nil)
+			p.push()
+		}
 		w.batch(func() { l.k.dialed(nil) })
 		return
 	}

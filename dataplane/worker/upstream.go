@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/clock"
 	"github.com/sluice-proxy/sluice/dataplane/h2"
 	"github.com/sluice-proxy/sluice/dataplane/relay"
 )
@@ -17,8 +18,9 @@ type upConn struct {
 	relay.Upstream
 	sock   Sock
 	p      *hostPool
-	ready  bool   // the server's SETTINGS came: it takes streams
-	opened uint32 // streams so far
+	ready  bool        // the server's SETTINGS came: it takes streams
+	opened uint32      // streams so far
+	since  clock.Nanos // when it was connected, 0: not yet
 }
 
 // newUp makes a connection to the pool's host and begins to dial it.
@@ -71,6 +73,7 @@ func (w *Worker) clientConfig(o *call.UpstreamOptions) *h2.Config {
 func (u *upConn) dialSucceeded() {
 	w := u.sock.w
 	u.p.lastFailure = relay.FailClosed // unless they come
+	u.since = w.now
 	u.sock.conn.Connected(w.now)
 	if age := u.p.opt.MaxAge; age > 0 {
 		u.sock.conn.DrainAt(w.now.Add(w.jitter(age, u.p.opt.MaxAgeJitter)))
@@ -109,10 +112,6 @@ func (u *upConn) OnEnd(s *h2.Stream, e h2.StreamError) {
 func (u *upConn) OnConn(ev h2.ConnEvent) {
 	switch ev.Kind {
 	case h2.EventSettings:
-		if !u.ready {
-			u.ready = true
-			u.p.dials--
-		}
 		u.sock.markDirty() // settle serves the queue
 	case h2.EventGoAway:
 		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxCloseNotify)
@@ -129,6 +128,9 @@ func (u *upConn) OnConn(ev h2.ConnEvent) {
 			var ce *h2.ConnError
 			if errors.As(ev.Err, &ce) && !ce.Peer {
 				u.Core.Counters.Inc(u.p.scope, call.UpstreamCxProtocolError)
+				if !u.ready && u.p.w.now >= u.since.Add(u.p.cfg.PrefaceTimeout) {
+					u.p.lastFailure = relay.FailTimeout
+				}
 			}
 		}
 		u.sock.markDirty()
@@ -141,8 +143,14 @@ func (u *upConn) Pending() { u.sock.markDirty() }
 // Flush implements h2.Handler.
 func (u *upConn) Flush() { u.sock.writeNow() }
 
-// settle implements sockOwner.
+// settle implements sockOwner. A connection whose GOAWAY came with its SETTINGS
+// never gets ready: it counts as a dial that failed, or its host, which is about
+// to stop, would be dialled again and again.
 func (u *upConn) settle() {
+	if c := u.sock.conn; !u.ready && c.Established() && !c.GoingAway() && !c.Dead() {
+		u.ready = true
+		u.p.dials--
+	}
 	if u.full() && !u.sock.conn.GoingAway() {
 		u.Core.Counters.Inc(u.p.scope, call.UpstreamCxMaxRequests)
 		u.sock.conn.Shutdown(h2.ShutdownGraceful, h2.ErrCodeNo)
