@@ -22,6 +22,7 @@ type endpointState struct {
 	// lapsed: for a time nobody was subscribed, so res may be old. It serves
 	// if no other comes within lapsedWait.
 	lapsed bool
+	asked  time.Time // when the first of its present users came
 }
 
 func (es *endpointState) used() bool { return len(es.users) > 0 }
@@ -83,6 +84,9 @@ func (m *Manager) useEndpoints(u *clusterUnit, src EndpointSource) {
 		m.endpoints[src.Name] = es
 	}
 	m.lapsedEndpoints.take(src.Name)
+	if !es.used() {
+		es.asked = time.Now()
+	}
 	es.users[u] = true
 	m.dirty.endpoints = true
 	if es.res != nil && !es.lapsed {
@@ -90,7 +94,7 @@ func (m *Manager) useEndpoints(u *clusterUnit, src EndpointSource) {
 		return
 	}
 	u.waits = fmt.Sprintf("endpoints %q", src.Name)
-	if d := fetchWait(src.FetchTimeout, es.lapsed); d > 0 {
+	if d := fetchWait(src.FetchTimeout, es.lapsed, es.asked); d > 0 {
 		u.timer = m.later(d, func() { m.endpointsTimeout(u, es) })
 	}
 }

@@ -22,13 +22,18 @@ const (
 	maxLapsedSecrets   = 64
 )
 
-// fetchWait is how long to wait for a resource whose initial_fetch_timeout is
-// timeout; 0: for ever.
-func fetchWait(timeout time.Duration, lapsed bool) time.Duration {
+// fetchWait is how long to wait from now on for a resource whose
+// initial_fetch_timeout is timeout and that is subscribed to since asked; 0: for
+// ever. It does not begin anew with each user: one that changes faster than the
+// timeout would never be warm.
+func fetchWait(timeout time.Duration, lapsed bool, asked time.Time) time.Duration {
 	if lapsed && (timeout <= 0 || timeout > lapsedWait) {
-		return lapsedWait
+		timeout = lapsedWait
 	}
-	return timeout
+	if timeout <= 0 {
+		return 0
+	}
+	return max(timeout-time.Since(asked), 1)
 }
 
 // lapsedNames are the names of resources that are kept without a user, oldest

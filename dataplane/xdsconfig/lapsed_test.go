@@ -66,5 +66,14 @@ static_resources:
 		if w.served["l"] == nil {
 			t.Error("the listener does not serve when what it had was sent again")
 		}
+
+		step("", "lds", "8")
+		step(text, "lds", "9")
+		step("", "wait", "600ms")
+		step(strings.Replace(text, "initial_fetch_timeout: 0s", "initial_fetch_timeout: 9s", 1), "lds", "10")
+		step("", "wait", "400ms")
+		if w.served["l"] == nil {
+			t.Error("the wait began anew when the listener changed")
+		}
 	})
 }

@@ -19,7 +19,11 @@ type routeState struct {
 	failure *failure
 	updates updates
 	reloads uint64 // of its updates, those that brought another table
-	lapsed  bool   // for a time nobody was subscribed; see endpointState
+
+	// See endpointState.
+
+	lapsed bool
+	asked  time.Time
 }
 
 func (rs *routeState) used() bool { return len(rs.users) > 0 }
@@ -102,13 +106,16 @@ func (m *Manager) useRoutes(u *listenerUnit, src RouteSource) {
 		m.routes[src.Name] = rs
 	}
 	m.lapsedRoutes.take(src.Name)
+	if !rs.used() {
+		rs.asked = time.Now()
+	}
 	rs.users[u] = true
 	m.dirty.routes = true
 	if rs.res != nil && !rs.lapsed {
 		return
 	}
 	u.waits[src.Name] = true
-	if d := fetchWait(src.FetchTimeout, rs.lapsed); d > 0 {
+	if d := fetchWait(src.FetchTimeout, rs.lapsed, rs.asked); d > 0 {
 		u.timers = append(u.timers, m.later(d, func() { m.routesTimeout(u, src.Name) }))
 	}
 }

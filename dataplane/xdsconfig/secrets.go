@@ -22,7 +22,11 @@ type secretState struct {
 	updated time.Time
 	failure *failure
 	updates updates
-	lapsed  bool // for a time nobody was subscribed; see endpointState
+
+	// See endpointState.
+
+	lapsed bool
+	asked  time.Time
 }
 
 func (ss *secretState) used() bool { return len(ss.users) > 0 }
@@ -75,7 +79,8 @@ func (m *Manager) useSecrets(n *Secrets, owner string, came func()) *secretSet {
 		if src.Path != "" {
 			b.stop = m.followSecretFile(b)
 		} else {
-			wait = fetchWait(wait, m.subscribeSecret(b).lapsed)
+			ss := m.subscribeSecret(b)
+			wait = fetchWait(wait, ss.lapsed, ss.asked)
 		}
 		if s.missing[b] && wait > 0 {
 			s.timers = append(s.timers, m.later(wait, func() { m.secretTimeout(b) }))
@@ -93,6 +98,9 @@ func (m *Manager) subscribeSecret(b *boundSecret) *secretState {
 		m.secrets[b.src.Name] = ss
 	}
 	m.lapsedSecrets.take(b.src.Name)
+	if !ss.used() {
+		ss.asked = time.Now()
+	}
 	ss.users[b] = true
 	m.dirty.secrets = true
 	if ss.res != nil && !ss.lapsed {
