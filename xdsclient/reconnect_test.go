@@ -129,15 +129,17 @@ func TestBackoffDefaults(t *testing.T) {
 }
 
 // The same content refused again: the first NACK goes at once, the next ones
-// wait longer and longer, and an accepted response ends that.
+// wait longer and longer, and an accepted response ends that, or a server that
+// takes its time.
 func TestRefusedAgain(t *testing.T) {
 	tests := []struct {
 		name    string
 		version func(i int) string
 		err     func(i int) string
+		most    int // the exponent of the longest wait
 	}{
-		{"the same version", func(int) string { return "1" }, func(i int) string { return string(rune('a' + i)) }},
-		{"the same error under new versions", func(i int) string { return string(rune('1' + i)) }, func(int) string { return "bad" }},
+		{"the same version", func(int) string { return "1" }, func(i int) string { return string(rune('a' + i)) }, 6},
+		{"the same error under new versions", func(i int) string { return string(rune('1' + i)) }, func(int) string { return "bad" }, newVersions},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, bubble(func(t *testing.T) {
@@ -161,12 +163,17 @@ func TestRefusedAgain(t *testing.T) {
 				took := time.Since(sent)
 				least, most := time.Duration(0), time.Millisecond
 				if i > 0 {
-					most = 500*time.Millisecond<<(i-1) + time.Millisecond
+					most = 500*time.Millisecond<<min(i-1, tt.most) + time.Millisecond
 					least = most / 2
 				}
 				if took < least || took > most {
 					t.Errorf("NACK %d came after %v, want %v to %v", i, took, least, most)
 				}
+			}
+			for i := range 6 {
+				time.Sleep(time.Minute)
+				h.respond(ClusterType, tt.version(i), "again").Done(errors.New(tt.err(i)))
+				h.requests("CDS nonce=again error=" + tt.err(i))
 			}
 			h.respond(ClusterType, "good", "x").Done(nil)
 			h.requests("CDS version=good nonce=x")
@@ -174,6 +181,25 @@ func TestRefusedAgain(t *testing.T) {
 			h.requests("CDS version=good nonce=y error=a")
 		}))
 	}
+}
+
+// A server that resends without waiting for the NACK does not put it off.
+func TestRefusedWithoutWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, onceNode)
+		defer h.stop()
+		h.client.Subscribe(ClusterType, wildcard())
+		h.requests("CDS node")
+		h.respond(ClusterType, "1", "n").Done(errors.New("bad"))
+		h.requests("CDS nonce=n error=bad")
+		for range 60 { // the first wait is over after 500 ms
+			h.respond(ClusterType, "1", "n").Done(errors.New("bad"))
+			time.Sleep(10 * time.Millisecond)
+		}
+		if got := h.server.takeRequests(); len(got) != 1 && len(got) != 2 {
+			t.Errorf("%d NACKs in 600 ms: %v", len(got), got)
+		}
+	})
 }
 
 // While a NACK waits, other types are answered, a change of the subscription

@@ -58,9 +58,10 @@ type typeState struct {
 
 	// Over all streams.
 
-	version     string // last accepted: version_info of the next request
-	acceptedSeq uint64 // the response it came with
-	refusals    int    // in a row, of the same content
+	version     string    // last accepted: version_info of the next request
+	acceptedSeq uint64    // the response it came with
+	refusals    int       // in a row, each soon after the last
+	told        time.Time // when the last one was, or is, to be told
 
 	// Of the current stream.
 
@@ -277,14 +278,7 @@ func (s *sotw) answered(r *Response, err error, now time.Time) {
 	} else {
 		text := reason(err)
 		t.st.Rejections++
-		// A server that resends at once what was refused would be told so
-		// thousands of times a second.
-		if t.st.RejectReason != "" && (t.st.Rejected == r.Version || t.st.RejectReason == text) {
-			wait = s.refuse.delay(t.refusals)
-			t.refusals++
-		} else {
-			t.refusals = 0
-		}
+		wait = s.refusalWait(t, r.Version, text, now)
 		t.st.Rejected, t.st.RejectedAt, t.st.RejectReason = r.Version, now, text
 	}
 	if r.stream != s.stream || r.seq != t.newest || !s.open {
@@ -296,8 +290,40 @@ func (s *sotw) answered(r *Response, err error, now time.Time) {
 	}
 	t.due = now.Add(wait)
 	if err != nil {
-		t.refused = t.st.RejectReason
+		t.refused, t.told = t.st.RejectReason, t.due
 	}
+}
+
+// newVersions bounds the exponent of the wait before a new version is refused
+// for the same reason as the last one: somebody may be trying to mend it.
+const newVersions = 2
+
+// refusalWait is how long a refusal waits before it is told. A server that
+// resends at once what was refused would be told so thousands of times a second;
+// one that takes its time is answered at once, and one that does not wait for
+// the answer does not put it off.
+func (s *sotw) refusalWait(t *typeState, version, reason string, now time.Time) time.Duration {
+	n := t.refusals
+	switch {
+	case t.st.RejectReason == "":
+		return 0
+	case t.st.Rejected == version:
+	case t.st.RejectReason == reason:
+		n = min(n, newVersions)
+	default:
+		t.refusals = 0
+		return 0
+	}
+	if left := t.told.Sub(now); left > 0 {
+		return left
+	}
+	wait := s.refuse.delay(n)
+	if now.Sub(t.told) >= wait {
+		t.refusals = 0
+		return 0
+	}
+	t.refusals++
+	return wait
 }
 
 // reason is an error's text as it may stand in a request: not empty, valid
