@@ -199,6 +199,9 @@ func readGroupFile(root, name string) (gf groupFile, errs []error) {
 	case err != nil:
 		return gf, at(where, err)
 	}
+	if j, err := yaml.YAMLToJSON(b); err == nil && isEmpty(j) {
+		return gf, at(where, errEmpty)
+	}
 	if err := yaml.UnmarshalStrict(b, &gf); err != nil {
 		return gf, at(where, err)
 	}

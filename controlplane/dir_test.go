@@ -42,7 +42,7 @@ func TestLoadDir(t *testing.T) {
 		},
 		{
 			name:  "no resources on purpose",
-			files: files{"edge/a.yaml": "resources: []\n", "edge/b.yaml": "# nothing yet\n"},
+			files: files{"edge/a.yaml": "resources: []\n", "edge/b.yaml": "# nothing yet\nresources: []\n"},
 		},
 		{
 			name: "include, other files ignored",
@@ -87,6 +87,16 @@ func TestLoadDir(t *testing.T) {
 			name:   "empty, perhaps being written",
 			files:  files{"edge/a.yaml": "\n"},
 			faults: []string{`edge/a.yaml: the file is empty`},
+		},
+		{
+			name:  "nothing yet, perhaps being written",
+			files: files{"edge/a.yaml": "# clusters\n", "edge/b.yaml": "# a\n---\n# b\n", "edge/c.yaml": "resources:\n", "edge/group.yaml": "# include\n"},
+			faults: []string{
+				`edge/group.yaml: the file is empty`,
+				`edge/a.yaml: the file is empty`,
+				`edge/b.yaml: the file is empty`,
+				`edge/c.yaml:1: resources: want a list`,
+			},
 		},
 		{
 			name:  "not what is expected",

@@ -32,35 +32,46 @@ func (f *parsedFile) is(content []byte) bool { return f.sum == sha256.Sum256(con
 func parseFile(file string, b []byte) *parsedFile {
 	f := &parsedFile{sum: sha256.Sum256(b)}
 	docs := splitDocuments(b)
-	if len(docs) == 0 {
-		// Perhaps it is just being written. Taken for "no resources", it would
-		// withdraw all that it had.
-		f.errs = append(f.errs, fmt.Errorf("%s: the file is empty", file))
-	}
+	filled := 0
 	for i, doc := range docs {
 		name := ""
 		if len(docs) > 1 {
 			name = fmt.Sprintf("document %d: ", i+1)
 		}
-		f.document(newDocument(file, name, doc))
+		if f.document(newDocument(file, name, doc)) {
+			filled++
+		}
+	}
+	if filled == 0 {
+		f.errs = append(f.errs, at(file, errEmpty)...)
 	}
 	return f
 }
 
-func (f *parsedFile) document(d *document) {
+// errEmpty is the fault of a file in which nothing stands, or only comments.
+// Perhaps it is just being written. Taken for "no resources", it would withdraw
+// all that it had.
+var errEmpty = errors.New("the file is empty")
+
+// isEmpty reports that a document, as JSON, has nothing in it.
+func isEmpty(doc []byte) bool { return string(doc) == "null" }
+
+// document adds a document's resources and faults. It returns false if nothing
+// is in it.
+func (f *parsedFile) document(d *document) bool {
 	whole := place{d, -1}
 	j, err := yaml.YAMLToJSONStrict(d.text)
 	if err != nil {
 		f.errs = append(f.errs, at(whole.String(), err)...) // it has the line
-		return
+		return true
 	}
-	if string(j) == "null" {
-		return // only comments
+	if isEmpty(j) {
+		return false // only comments
 	}
 	list, single, err := resourceList(j)
 	if err != nil {
 		f.errs = append(f.errs, whole.faults(err)...)
-		return
+		return true
 	}
 	for k, raw := range list {
 		where := whole
@@ -74,6 +85,7 @@ func (f *parsedFile) document(d *document) {
 		}
 		f.resources = append(f.resources, r)
 	}
+	return true
 }
 
 var documentMark = regexp.MustCompile(`(?m)^---([ \t].*)?\r?$`)
@@ -117,7 +129,7 @@ func resourceList(doc []byte) (list []json.RawMessage, single bool, err error) {
 	if !ok {
 		return nil, false, errors.New(`no "resources"`)
 	}
-	if err := json.Unmarshal(raw, &list); err != nil {
+	if err := json.Unmarshal(raw, &list); err != nil || isEmpty(raw) {
 		return nil, false, &bootstrap.FieldError{Path: "resources", Problem: "want a list"}
 	}
 	return list, false, nil
