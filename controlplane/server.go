@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -81,8 +82,10 @@ func (s *Server) Reload() error {
 	begin := time.Now()
 	cfg, err := s.loader.load(s.opt.Dir)
 	var warnings []string
+	refused := map[string]error{"": err}
 	if err == nil {
 		warnings = cfg.Check()
+		refused = cfg.Errors
 		err = cfg.Err()
 		if changed := s.store.Apply(cfg.Groups, cfg.Errors); len(changed) > 0 {
 			groups := s.store.present()
@@ -96,16 +99,17 @@ func (s *Server) Reload() error {
 			s.log.Info("configuration published", "groups", changed, "took", time.Since(begin).Round(time.Millisecond))
 		}
 	}
-	s.tell(warnings, err)
+	s.tell(warnings, refused, err)
 	if s.opt.OnLoad != nil {
 		s.opt.OnLoad(err)
 	}
 	return err
 }
 
-// tell logs what is wrong and was not so at the load before, one line each. Of
-// a group with a fault the warnings are not known: none is forgotten then.
-func (s *Server) tell(warnings []string, err error) {
+// tell logs what is wrong and was not so at the load before, one line each: the
+// faults of groups, or of the directory under the name "". Of a group with a
+// fault the warnings are not known: none is forgotten then.
+func (s *Server) tell(warnings []string, refused map[string]error, err error) {
 	told := map[string]bool{}
 	line := func(msg, reason string) {
 		if told[reason] = true; !s.told[reason] {
@@ -115,8 +119,18 @@ func (s *Server) tell(warnings []string, err error) {
 	for _, w := range warnings {
 		line("configuration warning", w)
 	}
-	for _, f := range Faults(err) {
-		line("configuration refused; the last good one is served", f.Error())
+	served := s.store.present()
+	for _, name := range sortedKeys(refused) {
+		msg, faults := "configuration refused", Faults(refused[name])
+		if name == "" && len(served) > 0 || served.has(name) {
+			msg += "; the last good one is served"
+		}
+		if name != "" {
+			faults = at(fmt.Sprintf("group %q", name), refused[name])
+		}
+		for _, f := range faults {
+			line(msg, f.Error())
+		}
 	}
 	if err == nil && s.faulty {
 		s.log.Info("configuration is good again")

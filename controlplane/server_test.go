@@ -3,6 +3,7 @@ package controlplane
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -404,6 +405,25 @@ func TestServeKeepsLastGood(t *testing.T) {
 	p.want(rds, "r")
 	files{"edge/routes.yaml": resourcesYAML(routesYAML("r", "unused"))}.write(t, dir)
 	again.want(rds, "r") // still watched where it is now
+}
+
+// A group that was never good is not said to be served.
+func TestServeNeverGood(t *testing.T) {
+	dir := t.TempDir()
+	oneCluster().write(t, dir)
+	files{"new/a.yaml": "nope"}.write(t, dir)
+	s := serve(t, dir)
+	files{"edge/routes.yaml": "nope"}.write(t, dir)
+	s.loaded(t, func(err error) bool { return strings.Contains(fmt.Sprint(err), "edge/routes.yaml") })
+	log := s.log.String()
+	for _, want := range []string{
+		`msg="configuration refused" reason="group \"new\": new/a.yaml:1: want`,
+		`msg="configuration refused; the last good one is served" reason="group \"edge\": edge/routes.yaml:1: want`,
+	} {
+		if strings.Count(log, want) != 1 {
+			t.Errorf("want once %s in the log:\n%s", want, log)
+		}
+	}
 }
 
 // The incremental variant: only what changed is sent, and a proxy that comes

@@ -69,6 +69,11 @@ func (g *Group) equal(o *Group) bool {
 		g.state.same(o.state, typeURLs...)
 }
 
+// has reports whether there is a revision of the group of that name.
+func (rs revisions) has(name string) bool {
+	return slices.ContainsFunc(rs, func(r *Revision) bool { return r.Group.Name == name })
+}
+
 // Revisions returns the groups' revisions, sorted by name. Read-only.
 func (s *Store) Revisions() []*Revision { return s.present() }
 
