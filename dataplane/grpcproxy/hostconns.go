@@ -28,7 +28,9 @@ type hostConns struct {
 // hostConn is a host's connections. They are made one after the other: a
 // second when the first has as many calls as a connection usually may.
 type hostConn struct {
-	host  call.Host
+	host call.Host
+	// calls counts those in flight. Below zero the host was retired and has no
+	// room for new ones; adding to it can not bring it back.
 	calls atomic.Int64
 	gone  atomic.Bool // the last call closes
 	once  sync.Once
@@ -48,9 +50,7 @@ func newHostConns(o []grpc.DialOption) *hostConns { return &hostConns{options: o
 
 // acquire returns the connections to a host, for one call.
 func (h *hostConns) acquire(host call.Host) (*hostConn, error) {
-	if v, ok := h.hosts.Load(host); ok {
-		c := v.(*hostConn)
-		c.calls.Add(1)
+	if c := h.hold(host); c != nil {
 		return c, nil
 	}
 	h.mu.Lock()
@@ -58,9 +58,7 @@ func (h *hostConns) acquire(host call.Host) (*hostConn, error) {
 	if h.closed {
 		return nil, errHostsClosed
 	}
-	if v, ok := h.hosts.Load(host); ok {
-		c := v.(*hostConn)
-		c.calls.Add(1)
+	if c := h.hold(host); c != nil {
 		return c, nil
 	}
 	c, err := h.dial(host)
@@ -70,6 +68,21 @@ func (h *hostConns) acquire(host call.Host) (*hostConn, error) {
 	c.calls.Store(1)
 	h.hosts.Store(host, c)
 	return c, nil
+}
+
+// hold returns the connections to a host with one more call, nil if there are
+// none, or none any more.
+func (h *hostConns) hold(host call.Host) *hostConn {
+	v, ok := h.hosts.Load(host)
+	if !ok {
+		return nil
+	}
+	c := v.(*hostConn)
+	if c.calls.Add(1) > 0 {
+		return c
+	}
+	c.calls.Add(-1) // it was swept this instant
+	return nil
 }
 
 func (h *hostConns) dial(host call.Host) (*hostConn, error) {
@@ -176,6 +189,13 @@ func (c *hostConn) pick() *grpc.ClientConn {
 // release ends a call.
 func (c *hostConn) release() {
 	if c.calls.Add(-1) == 0 && c.gone.Load() {
+		c.retire()
+	}
+}
+
+// retire closes the connections if no call is on them.
+func (c *hostConn) retire() {
+	if c.calls.CompareAndSwap(0, evicted) {
 		c.close()
 	}
 }
@@ -194,11 +214,9 @@ func (c *hostConn) close() {
 func (h *hostConns) sweep() {
 	h.hosts.Range(func(k, v any) bool {
 		if c := v.(*hostConn); c.host.Retired() {
-			h.hosts.Delete(k)
+			h.hosts.CompareAndDelete(k, v)
 			c.gone.Store(true)
-			if c.calls.Load() == 0 {
-				c.close()
-			}
+			c.retire()
 		}
 		return true
 	})
