@@ -180,7 +180,9 @@ func (s *Server) finish() {
 }
 
 // TransparentHandler returns the handler of the calls that are relayed, for
-// use with another grpc.Server. It works until Stop.
+// use with another grpc.Server. That is to be stopped first: Stop and Close wait
+// for its calls too, and those that begin later fail unless the Director has
+// connections for them.
 func (s *Server) TransparentHandler() grpc.StreamHandler { return s.handle }
 
 // handle is a grpc.StreamHandler.

@@ -129,6 +129,7 @@ func (d *XDSDirector) Direct(ctx context.Context, method string) (Mode, []Backen
 	var decision call.Decision
 	if err == nil {
 		decision, err = x.direct(ctx)
+		x.route = decision.Route
 	}
 	switch {
 	case err != nil:

@@ -107,9 +107,12 @@ func TestXDSDirector(t *testing.T) {
                 route: {cluster: nowhere}
               - match: {prefix: /acme.v1.Slow/}
                 route: {cluster: slow, timeout: 0.2s}
+              - match: {prefix: /acme.v1.Full/}
+                route: {cluster: full}
               - match: {prefix: /acme.}
                 route: {cluster: prod, prefix_rewrite: /rewritten.}
 `, map[string]string{
+		"full":    startBackend(t, func(grpc.ServerStream) error { return status.Error(codes.ResourceExhausted, "full") }),
 		"staging": startBackend(t, named("staging")),
 		"slow": startBackend(t, func(ss grpc.ServerStream) error {
 			<-ss.Context().Done()
@@ -147,11 +150,17 @@ func TestXDSDirector(t *testing.T) {
 		"/acme.v1.Missing/Call": codes.Unavailable,
 		"/other.Service/Call":   codes.Unimplemented,
 		"/acme.v1.Slow/Call":    codes.DeadlineExceeded,
+		"/acme.v1.Full/Call":    codes.ResourceExhausted,
 	} {
 		var out grpcproxy.Frame
-		err := cc.Invoke(ctx, m, &grpcproxy.Frame{}, &out, grpc.ForceCodecV2(grpcproxy.Codec()))
+		var trailer metadata.MD
+		err := cc.Invoke(ctx, m, &grpcproxy.Frame{}, &out, grpc.ForceCodecV2(grpcproxy.Codec()), grpc.Trailer(&trailer))
 		if status.Code(err) != want {
 			t.Errorf("%s: %v, want %v", m, err, want)
+		}
+		// A response without messages has its headers in the trailers.
+		if routed := want != codes.Unimplemented; len(trailer.Get("served")) == 1 != routed {
+			t.Errorf("%s: the route's response headers: %v", m, trailer)
 		}
 	}
 }

@@ -238,9 +238,7 @@ func (s *xdsStream) Header() (metadata.MD, error) {
 	if err != nil || md == nil || s.backend.flt.shown {
 		return s.head, err
 	}
-	if rt := s.backend.decision.Route; rt != nil && len(rt.ResponseOps) > 0 {
-		s.backend.apply(md, rt.ResponseOps, &call.Outcome{Host: s.backend.host, HTTP: 200})
-	}
+	s.backend.routeResponse(md, s.backend.host)
 	if s.head, err = s.backend.filterResponseHeaders(s.ctx, md); err != nil {
 		s.fail(err)
 		return nil, err
@@ -290,6 +288,10 @@ func (s *xdsStream) end(err error) {
 	}
 	if !local {
 		s.trailer = s.ClientStream.Trailer()
+	}
+	if !b.flt.shown { // its trailers are its headers
+		s.trailer = s.trailer.Copy()
+		b.routeResponse(s.trailer, b.host)
 	}
 	if s.trailer, err = b.filterEnd(err, s.trailer, local); err == nil {
 		err = io.EOF

@@ -25,6 +25,7 @@ type xdsCall struct {
 	manager  *call.Manager
 	headers  hpack.Block
 	md       metadata.MD // what was received, as filters have left it
+	route    *call.Route // what the Director has decided; nil before, or if there is none
 
 	// mu is held while a Filter, Director or BackendSet has call: the pumps of
 	// the two directions are different goroutines.
@@ -231,6 +232,14 @@ func statusOfCall(err error) error {
 		return status.Error(codes.Unavailable, err.Error())
 	}
 	return err
+}
+
+// routeResponse changes the headers of a response as the route says: one of
+// host's, or of our own if that is nil.
+func (x *xdsCall) routeResponse(md metadata.MD, host call.Host) {
+	if x.route != nil && len(x.route.ResponseOps) > 0 {
+		x.apply(md, x.route.ResponseOps, &call.Outcome{Host: host, HTTP: 200})
+	}
 }
 
 // apply changes md as header operations of a route say.

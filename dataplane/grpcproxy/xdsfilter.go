@@ -180,10 +180,11 @@ func (x *xdsCall) filterMessage(ctx context.Context, m *Frame, request bool) (dr
 // refuse ends the call with a local reply, and returns its status. ctx is that
 // of the incoming call, or derived from it.
 func (x *xdsCall) refuse(ctx context.Context, err error) error {
-	var md metadata.MD
+	md := metadata.MD{}
 	if r := (*call.Reply)(nil); errors.As(err, &r) && len(r.Headers) > 0 {
 		md = mdOf(&hpack.Block{Fields: r.Headers})
 	}
+	x.routeResponse(md, nil)
 	md, err = x.filterEnd(statusOfCall(err), md, true)
 	if len(md) > 0 {
 		_ = grpc.SetTrailer(ctx, md) // fails when the call has ended: nobody reads it
