@@ -162,7 +162,8 @@ func (c *ConnectionCache) storeLocked(backend string, cc *cachedConn) {
 }
 
 // Remove makes the next call to an address use a new connection. The present
-// one is closed when its calls have ended.
+// one is closed when its calls have ended, of which those on what Get has
+// returned do not count.
 func (c *ConnectionCache) Remove(backend string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,7 +179,8 @@ func (c *ConnectionCache) Remove(backend string) {
 // Len returns the number of connections.
 func (c *ConnectionCache) Len() int { return len(*c.conns.Load()) }
 
-// Close closes all connections; calls on them fail.
+// Close closes all connections; calls on them fail. What was removed before
+// closes with its last call.
 func (c *ConnectionCache) Close() {
 	c.mu.Lock()
 	if c.closed {

@@ -171,10 +171,7 @@ func (c *Context) AbortWithError(code codes.Code, msg string) {
 // SendResponse stops the chain and answers the call with one message, which
 // belongs to the server from now on.
 func (c *Context) SendResponse(data []byte) {
-	if data == nil {
-		data = []byte{}
-	}
-	c.Response = &ResponseInfo{Data: data}
+	c.Response = &ResponseInfo{Data: notNil(data)}
 	c.Abort()
 }
 
@@ -207,7 +204,7 @@ func (c *Context) Peek() ([]byte, error) {
 		var f Frame
 		if err := c.stream.RecvMsg(&f); err == nil {
 			c.first = &f
-			c.request.FirstPayload = f.Data()
+			c.request.FirstPayload = notNil(f.Data())
 		} else {
 			c.firstErr = c.firstFrameError(err)
 		}
@@ -240,8 +237,16 @@ func (c *Context) Rewrite(payload []byte) error {
 	if c.first != nil {
 		c.first.Set(payload)
 	}
-	c.Request.FirstPayload = payload
+	c.Request.FirstPayload = notNil(payload)
 	return nil
+}
+
+// notNil tells an empty message from none.
+func notNil(payload []byte) []byte {
+	if payload == nil {
+		return []byte{}
+	}
+	return payload
 }
 
 // Set keeps a value for later middlewares. Safe for concurrent use.

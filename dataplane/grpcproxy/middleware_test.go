@@ -2,7 +2,9 @@ package grpcproxy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -130,6 +132,18 @@ func TestFirstPayload(t *testing.T) {
 	})
 	if m, err := ask(t, testContext(t), cc, "first"); m != "first" || err != nil || <-got != "first" {
 		t.Errorf("%q, %v", m, err)
+	}
+	none := make(chan bool, 1)
+	_, cc = startServer(t, &grpcproxy.Config{DefaultBackend: startBackend(t, echo), FirstPayload: true}, func(s *grpcproxy.Server) {
+		s.Use(grpcproxy.MiddlewareFunc(func(c *grpcproxy.Context) { none <- c.Request.FirstPayload == nil }))
+	})
+	if _, err := ask(t, testContext(t), cc, ""); err != nil || <-none {
+		t.Errorf("an empty message is taken for none: %v", err)
+	}
+	cs := stream(t, testContext(t), cc)
+	_ = cs.CloseSend()
+	if _, err := recv(cs); !errors.Is(err, io.EOF) || !<-none {
+		t.Errorf("no message: %v", err)
 	}
 }
 

@@ -70,7 +70,7 @@ func (p *StreamParameters) RequestFinalizer() error {
 
 // PeekHandler returns a handler for grpc.UnknownServiceHandler, or for
 // RegisterStreamHandlers, that asks a PeekDirector. Of the options only
-// WithQueue matters to it.
+// WithQueue and WithHeapReserve matter to it.
 //
 // Of several errors the director's comes first, then those of the destinations
 // as their ErrHandlers leave them, then the finalizer's.
