@@ -364,10 +364,11 @@ func (c *Conn) recvRSTStream(id uint32, p []byte) {
 		c.chargeUseless()
 		return
 	}
-	if !c.chargeReset(s) {
+	code := ErrCode(be32(p))
+	late := code == ErrCodeCancel && s.GivesUp != 0 && c.now >= s.GivesUp
+	if !late && !c.chargeReset(s) {
 		return
 	}
-	code := ErrCode(be32(p))
 	c.closeStream(s, StreamError{Kind: EndReset, Side: SidePeer, Code: code, MaybeSeen: code != ErrCodeRefusedStream}, closedByPeer)
 }
 

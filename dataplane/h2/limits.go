@@ -17,7 +17,9 @@ type Limits struct {
 
 	// ResetBurst/ResetRate: streams reset before their response ended, by the
 	// peer (CVE-2023-44487) or by us because of what the peer sent
-	// (CVE-2025-8671): each costs an upstream request.
+	// (CVE-2025-8671): each costs an upstream request. A client that cancels at
+	// its own deadline is free (Stream.GivesUp): it has waited, and what it had
+	// open meanwhile MaxConcurrentStreams bounds.
 	ResetBurst, ResetRate int32
 
 	// Continuations is how many CONTINUATION frames a block may have;

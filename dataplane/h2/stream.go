@@ -19,6 +19,9 @@ type Stream struct {
 	// Head, if not nil, receives the first header block (the request; the
 	// final response) and stays valid until its owner resets it.
 	Head *hpack.Block
+	// GivesUp is when the peer may reset the stream as the end of its own
+	// patience, which is no abuse; 0: never. Its owner sets it with the head.
+	GivesUp clock.Nanos
 
 	conn  *Conn
 	state streamState
@@ -86,6 +89,7 @@ func (s *Stream) start(c *Conn, id uint32) {
 	s.progress = c.now
 	s.length = -1
 	s.sentAt = -1
+	s.GivesUp = 0
 }
 
 // table finds open streams by id: direct-mapped, with a map for those whose

@@ -182,7 +182,9 @@ func (x *Exchange) begin(b *hpack.Block, end bool) {
 		case hdr.ContentType:
 			cl.GRPC = isGRPC(f.Value)
 		case hdr.GRPCTimeout:
-			x.grpcClient = parseTimeout(f.Value)
+			if x.grpcClient = parseTimeout(f.Value); x.grpcClient >= 0 {
+				x.down.GivesUp = c.Now.Add(patience(x.grpcClient))
+			}
 		default:
 			has |= notesOf[f.ID]
 		}

@@ -358,6 +358,54 @@ func TestSweep(t *testing.T) {
 	s.finish()
 }
 
+// TestCancelsAtDeadlines: a client that cancels its calls when their time is up
+// is no attacker, however many they are; one that cancels them before is.
+func TestCancelsAtDeadlines(t *testing.T) {
+	for _, tt := range []struct {
+		timeout, after time.Duration
+		banned         bool
+	}{
+		{100 * time.Millisecond, 100 * time.Millisecond, false},
+		{100 * time.Millisecond, 76 * time.Millisecond, false},
+		{100 * time.Millisecond, 70 * time.Millisecond, true},
+		{time.Millisecond, 20 * time.Millisecond, false},
+		{time.Millisecond, 15 * time.Millisecond, true},
+		{0, 100 * time.Millisecond, true},
+	} {
+		s := newScript(t, nil, nil)
+		banned := false
+		for range 30 {
+			var rs []*rpc
+			for range 20 {
+				r := &rpc{grpc: true}
+				if tt.timeout > 0 {
+					r.route, r.timeout = routeGRPC, tt.timeout
+				}
+				rs = append(rs, s.call(r))
+			}
+			s.now = s.now.Add(tt.after)
+			for _, r := range rs {
+				s.client.rst(r.s, http2.ErrCodeCancel)
+				r.end("cancelled")
+			}
+			s.client.push()
+			for s.client.l.readable() {
+				s.batch(func() { s.client.l.feed(1 << 20) })
+			}
+			if banned = s.wk.downH2.RapidReset != 0; banned {
+				break
+			}
+			s.settleNow()
+		}
+		if banned != tt.banned {
+			t.Errorf("timeout %v, cancelled after %v: banned %v", tt.timeout, tt.after, banned)
+		}
+		if !banned {
+			s.finish()
+		}
+	}
+}
+
 // TestEvict: over the memory budget calls of the connection that holds the most
 // end with RESOURCE_EXHAUSTED at once; what it holds is free, other calls go on.
 func TestEvict(t *testing.T) {
