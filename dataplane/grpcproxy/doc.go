@@ -34,7 +34,9 @@
 //
 // # What it does not do
 //
-// grpc-go terminates compression, user-agent and :authority at each hop, and
-// buffers whole messages. Where that matters, or CPU time does, embed package
+// grpc-go terminates compression, user-agent and :authority at each hop,
+// buffers whole messages, and fails a call with INTERNAL whose metadata, of the
+// request or the response's headers, is not printable ASCII (in -bin all is
+// well). Where that matters, or CPU time does, embed package
 // dataplane instead: it relays HTTP/2 frames.
 package grpcproxy
