@@ -178,13 +178,19 @@ func TestFilterErrors(t *testing.T) {
 			h.Fields = []hpack.Field{hpack.NewField("grpc-status", "11")}
 		}}, codes.OutOfRange},
 		"done, panic": {&hooks{done: func(*call.Call, *call.Outcome) { panic("no") }}, codes.OK},
+		"new, panic":  {nil, codes.Internal},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var over atomic.Int64
 			last := &hooks{done: func(_ *call.Call, o *call.Outcome) { over.Store(1 + int64(o.Code)) }}
 			c := filtered(t, h, nil,
 				func(*call.Call) call.Filter { return last },
-				func(*call.Call) call.Filter { return tt.filter })
+				func(*call.Call) call.Filter {
+					if tt.filter == nil {
+						panic("no")
+					}
+					return tt.filter
+				})
 			_, err := c.Say(testContext(t), &echo.SayRequest{})
 			if status.Code(err) != tt.want {
 				t.Errorf("got %v, want %v", err, tt.want)

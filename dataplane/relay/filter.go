@@ -85,7 +85,11 @@ func (x *Exchange) filterRequestHeaders() bool {
 	f := x.flt
 	for f.at < len(x.m.Filters) {
 		if !f.asked {
-			flt := x.newFilter(x.m.Filters[f.at])
+			flt, err := x.newFilter(x.m.Filters[f.at])
+			if err != nil {
+				x.fail(err)
+				return false
+			}
 			if flt == nil {
 				f.at++
 				continue
@@ -217,10 +221,9 @@ func (x *Exchange) filterDone() {
 
 // The calls of foreign code. A panic costs the call.
 
-func (x *Exchange) newFilter(ff call.FilterFactory) (f call.Filter) {
-	var err error
+func (x *Exchange) newFilter(ff call.FilterFactory) (f call.Filter, err error) {
 	defer x.recovered("filter", &err)
-	return ff.NewFilter(&x.call)
+	return ff.NewFilter(&x.call), nil
 }
 
 func (x *Exchange) onRequestHeaders(f call.Filter) (err error) {
