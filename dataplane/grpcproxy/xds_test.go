@@ -248,6 +248,26 @@ func TestXDSDirectorFollowsEndpoints(t *testing.T) {
 	}
 }
 
+// unaccounted is a set that fails when a call has ended.
+type unaccounted struct{ call.BackendSet }
+
+func (unaccounted) Done(call.Host, *call.Outcome) { panic("oh") }
+
+// 1.59: a panic in a backend set's account of a call is not the call's.
+func TestXDSDirectorDonePanics(t *testing.T) {
+	cl := cluster.New(cluster.Config{Name: "c", Options: &call.UpstreamOptions{}})
+	cl.Update(endpoints(startBackend(t, echo)))
+	d := grpcproxy.NewXDSDirector(grpcproxy.XDSOptions{})
+	defer d.Close()
+	if err := d.Serve(edge(t, fixed{unaccounted{cl}})); err != nil {
+		t.Fatal(err)
+	}
+	cc := startProxy(t, grpcproxy.TransparentHandler(d.Direct))
+	if got, err := ask(t, testContext(t), cc, "x"); got != "x" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // pending is a Director that decides later.
 type pending struct {
 	set  call.BackendSet

@@ -147,7 +147,9 @@ func (b *xdsBackend) done(err error) {
 	if !b.opened {
 		o.HTTP, o.Side, o.Flags = 0, call.SideUpstream, call.UpstreamConnFailure
 	}
-	b.decision.Backends.Done(b.host, o)
+	b.mu.Lock()
+	_ = b.guardedLocked(func() error { b.decision.Backends.Done(b.host, o); return nil }) // the call goes on as it is
+	b.mu.Unlock()
 	b.final = *o
 }
 
