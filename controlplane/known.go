@@ -15,7 +15,8 @@ import (
 const refusedAgain = 30 * time.Second
 
 // knownCache keeps go-control-plane's cache from sending what a
-// state-of-the-world client has seen already. (A delta client is sent
+// state-of-the-world client has seen already, and from sending nothing to one
+// that asks for "*". (A delta client is sent
 // differences anyway.) Two cases are left to it by the server:
 //
 //   - The first request of a stream says which version the proxy has. The
@@ -30,6 +31,9 @@ type knownCache struct {
 
 // CreateWatch implements cachev3.ConfigWatcher.
 func (c *knownCache) CreateWatch(req *cachev3.Request, sub cachev3.Subscription, value chan cachev3.Response) (func(), error) {
+	if sub.IsWildcard() && len(req.GetResourceNames()) > 0 {
+		req = wildcard(req)
+	}
 	snap, err := c.GetSnapshot(nodeKey(req.GetNode()))
 	st, ok := snap.(*state)
 	if err != nil || !ok {
@@ -79,6 +83,15 @@ type allKnown struct {
 }
 
 func (a allKnown) ReturnedResources() map[string]string { return a.set.hashes }
+
+// wildcard returns the request of a client that asks for all by "*" as one of a
+// client that names nothing: go-control-plane v0.14.0 knows what "*" means when
+// it decides whether to answer, and takes it for a name when it does.
+func wildcard(req *cachev3.Request) *cachev3.Request {
+	all := withVersion(req, req.GetVersionInfo())
+	all.ResourceNames = nil
+	return all
+}
 
 // withVersion returns the request as one of a client that has that version.
 func withVersion(req *cachev3.Request, version string) *cachev3.Request {

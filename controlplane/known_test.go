@@ -106,6 +106,7 @@ func TestFirstRequest(t *testing.T) {
 		{"all, the same version", cds, st.GetVersion(cds), nil, 0},
 		{"all, another version", cds, "x", nil, 1},
 		{"all, explicitly", cds, st.GetVersion(cds), []string{"*"}, 0},
+		{"all, explicitly, another version", cds, "x", []string{"*"}, 1},
 		{"names, the same version", eds, st.GetVersion(eds), []string{"a"}, 1},
 		{"names that do not exist, the same version", eds, st.GetVersion(eds), []string{"x"}, 0},
 	}

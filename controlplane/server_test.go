@@ -498,6 +498,23 @@ func TestServeDelta(t *testing.T) {
 	recv(p2, cds, "-a")
 }
 
+// "*" in the names of a state-of-the-world request asks for all, alone or with
+// others.
+func TestServeExplicitWildcard(t *testing.T) {
+	for _, names := range [][]string{{"*"}, {"*", "a"}, {"a", "*", "none"}} {
+		dir := t.TempDir()
+		oneCluster().write(t, dir)
+		s := serve(t, dir)
+		p := s.connect(t)
+		p.ask(cds, names...)
+		r := p.want(cds, "a")
+		p.ack(r, names...)
+		files{"edge/clusters.yaml": resourcesYAML(clusterYAML("a"), clusterYAML("b"))}.write(t, dir)
+		p.ack(p.want(cds, "a", "b"), names...)
+		p.nothing(quiet)
+	}
+}
+
 // Health and reflection answer on the same port; a node of no group is refused
 // with its id, one without an id as well.
 func TestServeOthers(t *testing.T) {

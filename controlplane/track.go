@@ -1,6 +1,9 @@
 package controlplane
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // request is what matters of a request of either variant of the protocol.
 type request struct {
@@ -47,7 +50,7 @@ func newTypeTrack(delta bool, first request) *typeTrack {
 	t.wildcard = len(first.names) == 0 && len(first.subscribe) == 0
 	if delta {
 		maps.Copy(t.accepted, first.initial)
-	} else if len(first.names) == 0 {
+	} else if len(first.names) == 0 || slices.Contains(first.names, "*") {
 		// What it has, it need not be sent: see knownCache.
 		t.Acked, t.allNames = first.version, true
 	}
