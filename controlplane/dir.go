@@ -192,7 +192,7 @@ func (l *loader) loadGroup(root, name string) (*Group, error) {
 
 func readGroupFile(root, name string) (gf groupFile, errs []error) {
 	where := path.Join(name, groupFileName)
-	b, err := os.ReadFile(filepath.Join(root, name, groupFileName))
+	b, err := readFile(filepath.Join(root, name, groupFileName))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return gf, nil
@@ -241,7 +241,7 @@ func (l *loader) file(root, file string) *parsedFile {
 	if f := l.next[file]; f != nil {
 		return f
 	}
-	b, err := os.ReadFile(filepath.Join(root, file))
+	b, err := readFile(filepath.Join(root, file))
 	if err != nil {
 		return &parsedFile{errs: at(file, err)}
 	}
@@ -251,4 +251,17 @@ func (l *loader) file(root, file string) *parsedFile {
 	}
 	l.next[file] = f
 	return f
+}
+
+// readFile reads a regular file, or what a link to one leads to. Others may have
+// no end, or wait for somebody who writes.
+func readFile(name string) ([]byte, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	return os.ReadFile(name)
 }
