@@ -118,6 +118,22 @@ func finish(t *testing.T, st grpc.BidiStreamingClient[echo.SayRequest, echo.SayR
 	}
 }
 
+// hostless is a set, and its Director, that has neither a host nor an error.
+type hostless struct{ host }
+
+func (h *hostless) Pick(*call.Call, int) (call.Host, error)  { return nil, nil } //nolint:nilnil // what is tested
+func (h *hostless) Direct(*call.Call) (call.Decision, error) { return call.Decision{Backends: h}, nil }
+
+// A backend set without a host and without an error costs the call, and no more.
+func TestNoHost(t *testing.T) {
+	s := newServer(t)
+	mustServe(t, s, version(t, 1, &hostless{}))
+	c := client(t, s)
+	if _, err := c.Say(testContext(t), &echo.SayRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("%v, want UNAVAILABLE", err)
+	}
+}
+
 // Every kind of call, with grpc-go on both sides and real sockets between.
 func TestCalls(t *testing.T) {
 	started, gone := make(chan struct{}, 1), make(chan struct{})

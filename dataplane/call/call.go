@@ -95,7 +95,8 @@ type Director interface {
 type BackendSet interface {
 	// Pick chooses the host of attempt number attempt (0 is the first). Each
 	// Pick that returns a host is followed by exactly one Done with it.
-	// An error that is a *Reply ends the call as it says.
+	// An error that is a *Reply ends the call as it says; no host and no error
+	// is ReplyNoHealthy.
 	Pick(c *Call, attempt int) (Host, error)
 	// Done reports how the attempt on h ended. o is valid during the call.
 	Done(h Host, o *Outcome)

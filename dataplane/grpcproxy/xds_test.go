@@ -268,6 +268,25 @@ func TestXDSDirectorDonePanics(t *testing.T) {
 	}
 }
 
+// hostless is a set that has neither a host nor an error.
+type hostless struct{ call.BackendSet }
+
+func (hostless) Pick(*call.Call, int) (call.Host, error) { return nil, nil } //nolint:nilnil // what is tested
+
+// 1.59: a backend set without a host and without an error is one without a
+// host.
+func TestXDSDirectorNoHost(t *testing.T) {
+	d := grpcproxy.NewXDSDirector(grpcproxy.XDSOptions{})
+	defer d.Close()
+	if err := d.Serve(edge(t, fixed{hostless{}})); err != nil {
+		t.Fatal(err)
+	}
+	cc := startProxy(t, grpcproxy.TransparentHandler(d.Direct))
+	if _, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.Unavailable {
+		t.Errorf("%v, want UNAVAILABLE", err)
+	}
+}
+
 // pending is a Director that decides later.
 type pending struct {
 	set  call.BackendSet

@@ -64,7 +64,9 @@ func (b *xdsBackend) Connect(ctx context.Context, _ string) (context.Context, gr
 	var host call.Host
 	err := b.once(func() (err error) {
 		b.call.Draw = rand.Uint64()
-		host, err = b.decision.Backends.Pick(&b.call, 0)
+		if host, err = b.decision.Backends.Pick(&b.call, 0); host == nil && err == nil {
+			err = call.ReplyNoHealthy
+		}
 		return err
 	})
 	if err != nil {

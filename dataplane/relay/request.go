@@ -217,10 +217,14 @@ func (x *Exchange) try() {
 	}
 }
 
-// pick calls the backend set. A panic there costs this call only.
+// pick calls the backend set. A panic there costs this call only, and so does
+// neither a host nor an error.
 func (x *Exchange) pick() (h call.Host, err error) {
 	defer x.recovered("backend set", &err)
-	return x.dec.Backends.Pick(&x.call, x.tries)
+	if h, err = x.dec.Backends.Pick(&x.call, x.tries); h == nil && err == nil {
+		err = call.ReplyNoHealthy
+	}
+	return h, err
 }
 
 // countRefusal counts for its cluster why there was no host.
