@@ -90,6 +90,9 @@ func (c *Core) freeAttempt(a *Attempt) {
 // Host is where the attempt goes.
 func (a *Attempt) Host() call.Host { return a.host }
 
+// Over reports whether the response has ended.
+func (a *Attempt) Over() bool { return a.over }
+
 // Stream is what a pool opens for the attempt.
 func (a *Attempt) Stream() *h2.Stream {
 	a.stream.Owner = a

@@ -406,6 +406,42 @@ func TestCancelsAtDeadlines(t *testing.T) {
 	}
 }
 
+// TestResetsWearOut: a connection on which clients' calls were cancelled often
+// is replaced before its server takes it for an attack. Calls on it go on, and
+// do not use up the places of connections that take new ones. While none can be
+// had it stays.
+func TestResetsWearOut(t *testing.T) {
+	for maxConns, want := range map[uint32]uint64{4: 4, 1: 2} {
+		s := newScript(t, nil, func(_ *call.Manager, o *call.UpstreamOptions) { o.MaxConnections = maxConns })
+		long := s.call(&rpc{grpc: true})
+		for range 3*wornResets + 1 {
+			r := s.call(&rpc{grpc: true})
+			if len(r.served) != 1 {
+				t.Fatalf("%v is not served", r)
+			}
+			s.client.rst(r.s, http2.ErrCodeCancel)
+			r.end("cancelled")
+			s.pass(20 * time.Millisecond)
+		}
+		if n := s.wk.core.Counters[2][call.UpstreamCxTotal]; n != want {
+			t.Errorf("%d connections, want %d", n, want)
+		}
+		s.reply(long, 0, true, trailersOnly(long, "0")...)
+		s.expect(long, "200 grpc 0")
+		s.dialsFail = true
+		for range wornResets + 10 {
+			r := s.call(&rpc{grpc: true})
+			if len(r.served) != 1 {
+				t.Fatalf("%v is not served", r)
+			}
+			s.client.rst(r.s, http2.ErrCodeCancel)
+			r.end("cancelled")
+			s.pass(20 * time.Millisecond)
+		}
+		s.finish()
+	}
+}
+
 // TestEvict: over the memory budget calls of the connection that holds the most
 // end with RESOURCE_EXHAUSTED at once; what it holds is free, other calls go on.
 func TestEvict(t *testing.T) {

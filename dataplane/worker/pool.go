@@ -240,6 +240,29 @@ func (p *hostPool) usable() (n int) {
 	return n
 }
 
+// replace dials a connection in the place of u, which goes on until that is
+// ready. Connections that finish long streams must leave room for new ones.
+func (p *hostPool) replace(u *upConn) {
+	if u.worn || p.retired || p.w.closing || len(p.conns) >= maxDraining/2*int(p.opt.MaxConnections) {
+		return
+	}
+	u.tired = true
+	if p.dials == 0 && p.w.now >= p.noDial && p.acquireConnection() {
+		p.dials++
+		p.conns = append(p.conns, p.w.newUp(p))
+	}
+}
+
+// replaced lets go of what a new connection replaces.
+func (p *hostPool) replaced() {
+	for _, u := range p.conns {
+		if u.tired && !u.worn {
+			u.worn = true
+			u.sock.markDirty()
+		}
+	}
+}
+
 // remove takes a dead connection out. Those that wait get another one, or, if
 // the host refused and no other takes new streams, an answer.
 func (p *hostPool) remove(u *upConn) {
