@@ -21,7 +21,7 @@ type pumps struct {
 	closed   bool
 }
 
-// pump is one goroutine. Only the caller of take or of loop has it.
+// pump is one goroutine of a pumps: idle's, or the one that carries a call.
 type pump struct {
 	next  chan *upward // of one; nil: it ends
 	frame Frame

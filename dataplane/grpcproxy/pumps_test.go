@@ -84,7 +84,7 @@ func TestPumps(t *testing.T) {
 	<-closed
 }
 
-// TestPumpsLinger: idle goroutines end by themselves, those in use stay.
+// TestPumpsLinger: idle goroutines end by themselves.
 func TestPumpsLinger(t *testing.T) {
 	p := newPumps(8, 20*time.Millisecond)
 	s := heldStream{started: make(chan struct{}, 16), release: make(chan struct{})}

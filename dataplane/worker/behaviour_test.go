@@ -406,6 +406,17 @@ func TestCancelsAtDeadlines(t *testing.T) {
 	}
 }
 
+// cancelled makes a call that its client cancels when a server has it.
+func cancelled(s *script) {
+	r := s.call(&rpc{grpc: true})
+	if len(r.served) != 1 {
+		s.t.Fatalf("%v is not served", r)
+	}
+	s.client.rst(r.s, http2.ErrCodeCancel)
+	r.end("cancelled")
+	s.pass(20 * time.Millisecond)
+}
+
 // TestResetsWearOut: a connection on which clients' calls were cancelled often
 // is replaced before its server takes it for an attack. Calls on it go on, and
 // do not use up the places of connections that take new ones. While none can be
@@ -415,13 +426,7 @@ func TestResetsWearOut(t *testing.T) {
 		s := newScript(t, nil, func(_ *call.Manager, o *call.UpstreamOptions) { o.MaxConnections = maxConns })
 		long := s.call(&rpc{grpc: true})
 		for range 3*wornResets + 1 {
-			r := s.call(&rpc{grpc: true})
-			if len(r.served) != 1 {
-				t.Fatalf("%v is not served", r)
-			}
-			s.client.rst(r.s, http2.ErrCodeCancel)
-			r.end("cancelled")
-			s.pass(20 * time.Millisecond)
+			cancelled(s)
 		}
 		if n := s.wk.core.Counters[2][call.UpstreamCxTotal]; n != want {
 			t.Errorf("%d connections, want %d", n, want)
@@ -430,13 +435,7 @@ func TestResetsWearOut(t *testing.T) {
 		s.expect(long, "200 grpc 0")
 		s.dialsFail = true
 		for range wornResets + 10 {
-			r := s.call(&rpc{grpc: true})
-			if len(r.served) != 1 {
-				t.Fatalf("%v is not served", r)
-			}
-			s.client.rst(r.s, http2.ErrCodeCancel)
-			r.end("cancelled")
-			s.pass(20 * time.Millisecond)
+			cancelled(s)
 		}
 		s.finish()
 	}
