@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-proxy/sluice/test/proc"
 )
 
 // TestAttacks runs every attack against a proxy of its own:
@@ -42,16 +44,16 @@ func (p *proxy) under(a *attack) string {
 
 func try(t *testing.T, a *attack, tb *table) {
 	target := dummy(t)
-	bad, hostile := 1, &siege{} // nobody listens
+	bad, hostile := 1, newSiege("") // nobody listens
 	if a.backend != nil {
 		bad, hostile = startBad(t, a.backend)
 		target = loopback(bad)
 	}
 	p := startProxy(t, startGood(t), bad)
-	r := measure(t, p, a, p.under(a))
+	r := measure(t, p, a, "", hostile)
 	report(t, "proxy", &r)
 	for again := 0; again < 2 && r.siege.starved(); again++ {
-		r = measure(t, p, a, p.under(a))
+		r = measure(t, p, a, "", hostile)
 		report(t, "proxy, again", &r)
 	}
 	if len(r.failures) > 0 {
@@ -72,7 +74,7 @@ func try(t *testing.T, a *attack, tb *table) {
 	if a.toBackend != "" && hostile.count(a.toBackend) == 0 {
 		t.Errorf("the backend saw no %q: %v", a.toBackend, hostile)
 	}
-	tb.add(a, &r, checkLatency(t, p, a, target, r.p99))
+	tb.add(a, &r, checkLatency(t, p, a, target, hostile, r.p99))
 }
 
 // latency is what checkLatency settled on.
@@ -81,26 +83,38 @@ type latency struct {
 	tries        int
 }
 
-// checkLatency compares with the dummy if it must, and up to three times: the
-// processors may be busy with something else.
-func checkLatency(t *testing.T, p *proxy, a *attack, target string, p99 time.Duration) latency {
+// checkLatency compares with the dummy if it must, and up to three times. A try
+// for which the machine gave us less than half of its processors proves
+// nothing; after three of those nothing is judged.
+func checkLatency(t *testing.T, p *proxy, a *attack, target string, hostile *siege, p99 time.Duration) latency {
 	t.Helper()
 	l := latency{proxy: p99, tries: 1}
 	if raceEnabled {
 		return l
 	}
+	judged, busy := 0, 0
 	for l.proxy > fast || *baseline {
-		b := measure(t, p, a, target)
+		share := proc.Share()
+		b := measure(t, p, a, target, hostile)
 		report(t, "dummy", &b)
 		if l.dummy = b.p99; l.proxy <= max(fast, times*l.dummy) {
 			break
 		}
-		if l.tries == 3 {
+		if share = min(share, proc.Share()); share >= 0.5 {
+			judged++
+		} else {
+			busy++
+		}
+		if judged == 3 {
 			t.Errorf("p99 beside the attack is %v, beside the same on a dummy listener %v", l.proxy, l.dummy)
 			break
 		}
+		if busy == 3 {
+			t.Logf("p99 beside the attack is %v, beside the same on a dummy listener %v: not judged, with %.0f %% of the processors", l.proxy, l.dummy, share*100)
+			break
+		}
 		l.tries++
-		r := measure(t, p, a, p.under(a))
+		r := measure(t, p, a, "", hostile)
 		report(t, "proxy", &r)
 		l.proxy, l.dummy = r.p99, 0
 	}
@@ -131,7 +145,7 @@ func startBad(t *testing.T, serve func(p *peer)) (port int, s *siege) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = &siege{end: time.Now().Add(time.Minute), done: make(chan struct{}), seen: map[string]int{}, first: map[string]time.Time{}}
+	s = newSiege("")
 	var wg sync.WaitGroup
 	wg.Add(1)
 	go acceptAll(ln, &wg, func(nc net.Conn) { serve(&peer{nc: nc, s: s, over: make(chan struct{}), next: 2}) })

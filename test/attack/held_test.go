@@ -30,6 +30,7 @@ func heldAttacks() []*attack {
 	return []*attack{
 		{name: "slow readers", atLeast: stallTime, limits: []string{"HiWater", "HoldLimit"}, stat: "http2.held_overflow",
 			run: hold(stallingConns, stallEvery, peerOptions{settings: wide, noRead: true}, func(p *peer, b []byte) []byte {
+				b = frame(b, http2.FrameSettings, http2.FlagSettingsAck, 0, nil)
 				b = frame(b, http2.FrameWindowUpdate, 0, 0, number(maxWindow-65535))
 				return repeat(streamsEach, bigCall)(p, b)
 			}, nil)},

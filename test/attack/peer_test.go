@@ -45,9 +45,7 @@ func (s *siege) connect(o peerOptions) *peer {
 		s.note("connect: " + err.Error())
 		return nil
 	}
-	s.mu.Lock()
-	s.conns++
-	s.mu.Unlock()
+	s.add(nc)
 	p := &peer{nc: nc, s: s, over: make(chan struct{}), next: 1}
 	if !o.bare {
 		b := append([]byte(http2.ClientPreface), settingsFrame(o.settings...)...)
@@ -76,7 +74,6 @@ func (p *peer) write(b []byte) bool {
 		return false
 	default:
 	}
-	_ = p.nc.SetWriteDeadline(p.s.end)
 	_, err := p.nc.Write(b)
 	return err == nil
 }
@@ -127,7 +124,6 @@ func (p *peer) read(ack bool) {
 			p.s.note("HEADERS")
 		case *http2.SettingsFrame:
 			if ack && !f.IsAck() {
-				_ = p.nc.SetWriteDeadline(p.s.end)
 				_ = fr.WriteSettingsAck()
 			}
 		}

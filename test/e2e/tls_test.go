@@ -24,6 +24,7 @@ import (
 
 	"github.com/sluice-proxy/sluice/internal/tlstest"
 	"github.com/sluice-proxy/sluice/test/echo"
+	"github.com/sluice-proxy/sluice/test/proc"
 )
 
 // tlsWorld is a proxy whose one port takes plaintext, TLS by the name a.org and
@@ -289,21 +290,35 @@ func TestTLSHandshakeStorm(t *testing.T) {
 			}
 		}
 	}
+	if raced() { // times say nothing, and the handshakes take all there is
+		w.storm(c, w, stormCalls/20)
+		return
+	}
 	want := float64(stormRate) * 0.9 // one has begun and not ended, a tick is late
-	for try := 1; ; try++ {
+	judged, busy := 0, 0
+	for {
+		share := proc.Share()
 		var here, beside, rates []time.Duration
 		for range stormRounds {
-			p99, rate := w.storm(c, w)
+			p99, rate := w.storm(c, w, stormCalls)
 			here, rates = append(here, p99), append(rates, time.Duration(rate))
-			p99, _ = w.storm(c, other)
+			p99, _ = w.storm(c, other, stormCalls)
 			beside = append(beside, p99)
 		}
 		p99, control, rate := median(here), median(beside), float64(median(rates))
 		t.Logf("p99 of calls: %v with %.0f handshakes/s, %v with the same at another proxy (%v, %v)", p99, rate, control, here, beside)
-		switch {
-		case raced(), p99 <= control+stormShift && rate >= want:
+		if p99 <= control+stormShift && rate >= want {
 			return
-		case try == 3:
+		}
+		if share = min(share, proc.Share()); share >= 0.5 {
+			judged++
+		} else {
+			busy++
+		}
+		switch {
+		case busy == 3:
+			t.Skipf("the machine has other things to do: this gets %.0f %% of its processors", share*100)
+		case judged == 3:
 			t.Fatalf("p99 of calls %v beside %.0f handshakes/s, want at most %v more than %v beside %.0f", p99, rate, stormShift, control, want)
 		}
 	}
@@ -318,9 +333,9 @@ func median(ds []time.Duration) time.Duration {
 }
 
 // storm lets clients shake hands with at, stormRate a second in all, while c
-// makes its calls; it returns their p99 and how many handshakes a second there
+// makes so many calls; it returns their p99 and how many handshakes a second there
 // were.
-func (w *tlsWorld) storm(c echo.EchoClient, at *tlsWorld) (p99 time.Duration, rate float64) {
+func (w *tlsWorld) storm(c echo.EchoClient, at *tlsWorld, calls int) (p99 time.Duration, rate float64) {
 	w.t.Helper()
 	var wg sync.WaitGroup
 	var handshakes atomic.Int64
@@ -346,7 +361,7 @@ func (w *tlsWorld) storm(c echo.EchoClient, at *tlsWorld) (p99 time.Duration, ra
 			}
 		})
 	}
-	took := make([]time.Duration, stormCalls)
+	took := make([]time.Duration, calls)
 	for i := range took {
 		start := time.Now()
 		if err := w.say(c); err != nil {

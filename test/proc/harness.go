@@ -92,7 +92,7 @@ type Admin string
 // Get asks for a page. A status other than 200 is an error. No connection
 // stays behind.
 func (a Admin) Get(path string) (string, error) {
-	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	c := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := c.Get("http://" + string(a) + path)
 	if err != nil {
 		return "", err
