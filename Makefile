@@ -21,15 +21,15 @@ build: ## Build bin/dataplane and bin/controlplane
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/dataplane ./cmd/controlplane
 
 test: ## Run every test
-	$(GO) test -shuffle=on -timeout 9m $(PKGS)
+	$(GO) test -shuffle=on -timeout 20m $(PKGS)
 
 race: ## Run every test under the race detector, those that load the machine one after the other
 	@all=$$($(GO) list $(PKGS)); light=$$(grep -vE '$(HEAVY)' <<<"$$all"); heavy=$$(grep -E '$(HEAVY)' <<<"$$all"); \
-	{ [ -z "$$light" ] || $(GO) test -race -shuffle=on -timeout 20m $$light; } && \
-	{ [ -z "$$heavy" ] || $(GO) test -race -shuffle=on -timeout 20m -p 1 $$heavy; }
+	{ [ -z "$$light" ] || $(GO) test -race -shuffle=on -timeout 40m $$light; } && \
+	{ [ -z "$$heavy" ] || $(GO) test -race -shuffle=on -timeout 40m -p 1 $$heavy; }
 
 plant: ## Plant faults in the core and see the simulation find each
-	$(GO) test -tags plant -timeout 10m ./dataplane/worker -run Planted
+	$(GO) test -tags plant -timeout 40m ./dataplane/worker -run Planted
 
 lint: ## Check formatting, vet, linters
 	@files=$$(git ls-files '*.go') && [ -n "$$files" ] || { echo "git lists no files"; exit 1; }; \
