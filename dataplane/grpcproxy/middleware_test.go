@@ -145,6 +145,11 @@ func TestFirstPayload(t *testing.T) {
 	if _, err := recv(cs); !errors.Is(err, io.EOF) || !<-none {
 		t.Errorf("no message: %v", err)
 	}
+
+	_, cc = startServer(t, &grpcproxy.Config{Director: to(dial(t, startBackend(t, echo))), FirstPayload: true})
+	if m, err := ask(t, testContext(t), cc, "first"); m != "first" || err != nil {
+		t.Errorf("with a director and no middleware: %q, %v", m, err)
+	}
 }
 
 // 1.52: middlewares can be tried without a server.

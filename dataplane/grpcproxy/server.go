@@ -204,7 +204,7 @@ func (s *Server) handle(_ any, ss grpc.ServerStream) error {
 		return c.firstErr
 	}
 	if c.Backend == "" && s.directed != nil {
-		if len(c.chain) == 0 {
+		if len(c.chain) == 0 && !c.peeked {
 			return s.directed.direct(ss, method)
 		}
 		edited := streamWithContext{ServerStream: ss, ctx: metadata.NewIncomingContext(c.ctx, c.Metadata)}
