@@ -362,6 +362,73 @@ func TestReplicated(t *testing.T) {
 	wantStatus(t, err, status.New(codes.NotFound, "no"))
 }
 
+// 1.40, 1.43: a destination whose error is swallowed is left out, also if it
+// cannot be reached, or cannot take the first message; the others get all.
+func TestReplicatedWithoutOne(t *testing.T) {
+	swallow := func(error) error { return nil }
+	for name, tt := range map[string]struct {
+		out  grpc.ClientConnInterface // nil: a channel that lets no message through
+		at   int
+		want string
+	}{
+		"secondary unreachable":   {unreachable{}, 1, "for 0"},
+		"primary unreachable":     {unreachable{}, 0, ""},
+		"secondary takes nothing": {nil, 1, "for 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			alive := make(chan string, 3)
+			noting := func(ss grpc.ServerStream) error {
+				m, err := recv(ss)
+				if err != nil {
+					return err
+				}
+				alive <- m
+				if err := ss.SendMsg(grpcproxy.NewFrame([]byte(m))); err != nil {
+					return err
+				}
+				return drain(ss)
+			}
+			var dests []grpcproxy.Destination
+			for i, s := range shards(t, noting, noting, noting) {
+				dests = append(dests, grpcproxy.Destination{Conn: s.Conn, Msg: fmt.Append(nil, "for ", i), ErrHandler: swallow})
+			}
+			if tt.out == nil {
+				tt.out = narrow{dests[tt.at].Conn}
+			}
+			dests[tt.at].Conn = tt.out
+			cc := startProxy(t, grpcproxy.PeekHandler(func(context.Context, string, grpcproxy.StreamPeeker) (*grpcproxy.StreamParameters, error) {
+				return grpcproxy.NewStreamParameters(dests[0], dests[1:], nil, nil), nil
+			}))
+			cs := stream(t, testContext(t), cc)
+			send(t, cs, "x")
+			_ = cs.CloseSend()
+			if tt.want != "" {
+				want(t, cs, tt.want)
+			}
+			if _, err := recv(cs); !errors.Is(err, io.EOF) {
+				t.Error(err)
+			}
+			if len(alive) != 2 {
+				t.Errorf("%d destinations got the call, want 2", len(alive))
+			}
+		})
+	}
+}
+
+// unreachable is a channel that makes no calls.
+type unreachable struct{ grpc.ClientConnInterface }
+
+func (unreachable) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	return nil, status.Error(codes.Unavailable, "gone")
+}
+
+// narrow is a channel whose messages have at most one byte.
+type narrow struct{ grpc.ClientConnInterface }
+
+func (n narrow) NewStream(ctx context.Context, d *grpc.StreamDesc, m string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return n.ClientConnInterface.NewStream(ctx, d, m, append(opts[:len(opts):len(opts)], grpc.MaxCallSendMsgSize(1))...)
+}
+
 // 1.8, 1.59: the option decides the mode over the director.
 func TestWithMode(t *testing.T) {
 	cc := manyProxy(t, grpcproxy.One2One, shards(t, named("a"), named("b")), grpcproxy.WithMode(grpcproxy.One2Many))

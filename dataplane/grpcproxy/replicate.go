@@ -24,24 +24,36 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 		if d.err == nil {
 			continue
 		}
-		freeAll(first)
-		return f.replicaError(i, d.err)
+		if err := f.replicaError(i, d.err); err != nil {
+			freeAll(first)
+			return err
+		}
 	}
 	for i, m := range first {
-		if m == nil {
+		d := f.dests[i]
+		if m == nil || d.cs == nil {
+			freeAll(first[i : i+1])
 			continue
 		}
-		err := f.dests[i].cs.SendMsg(m)
+		err := d.cs.SendMsg(m)
 		m.Free()
-		if err != nil && !errors.Is(err, io.EOF) { // at the end of its call RecvMsg tells
-			freeAll(first[i+1:])
-			return f.replicaError(i, statusOf(err))
+		if err == nil || errors.Is(err, io.EOF) { // at the end of its call RecvMsg tells
+			continue
 		}
+		if err = f.replicaError(i, statusOf(err)); err != nil {
+			freeAll(first[i+1:])
+			return err
+		}
+		abandon(d.cs)
+		d.cs = nil
 	}
 
 	secondary := make([]error, len(f.dests))
 	var drains sync.WaitGroup
 	for i, d := range f.dests[1:] {
+		if d.cs == nil { // its error was swallowed
+			continue
+		}
 		drains.Go(func() {
 			err := drain(d.cs)
 			if err == nil || f.told() != nil || ctx.Err() != nil {
@@ -55,7 +67,11 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 		})
 	}
 	f.distribute(h.queue)
-	own, err := download(ss, f.dests[0].cs, new(Frame))
+	var own bool
+	var err error
+	if primary := f.dests[0].cs; primary != nil { // nil as above
+		own, err = download(ss, primary, new(Frame))
+	}
 	if own {
 		f.fail(err)
 	}

@@ -54,7 +54,7 @@ var rows = map[int]string{
 	37: "TestManySlowBackend TestManyNobodyListens",
 	38: "TestManyUnary TestServerStreamWrapper",
 	39: "TestManyErrorsAreJoined",
-	40: "TestReplicated TestPeekRewrites",
+	40: "TestReplicated TestReplicatedWithoutOne TestPeekRewrites",
 	41: "TestPeekRewrites TestPeekParameters",
 	42: "TestPeekDirector TestMiddlewarePeeks TestFirstPayload",
 	43: "TestErrorHandler TestPeekErrorPrecedence TestClientGoesWhileConnecting",
