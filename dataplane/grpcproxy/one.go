@@ -85,7 +85,7 @@ func download(ss grpc.ServerStream, cs grpc.ClientStream, f *Frame) (own bool, e
 	defer f.Free()
 	for {
 		if err := cs.RecvMsg(f); err != nil {
-			ss.SetTrailer(cs.Trailer())
+			ss.SetTrailer(trailerOf(cs, err))
 			return false, unlessEOF(err)
 		}
 		if err := ss.SendMsg(f); err != nil {

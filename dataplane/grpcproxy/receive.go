@@ -169,11 +169,13 @@ func (f *fan) sendHeaders(send func(metadata.MD) error) {
 	}
 }
 
-// addTrailer merges the trailers of one destination.
+// addTrailer merges the trailers of one destination, but for its status: that
+// is not the call's.
 func (f *fan) addTrailer(d *destination) {
+	md := without(d.cs.Trailer(), statusDetails)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.trailer = metadata.Join(f.trailer, d.cs.Trailer())
+	f.trailer = metadata.Join(f.trailer, md)
 }
 
 // errOver is the error of those that find the call failed by another.

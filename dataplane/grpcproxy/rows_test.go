@@ -36,7 +36,7 @@ var rows = map[int]string{
 	19: "TestAllKinds",
 	20: "TestFullDuplexAndHalfClose",
 	21: "TestClientGoes TestContextNotDerived TestTenThousandCancelled",
-	22: "TestStatusIsVerbatim",
+	22: "TestStatusIsVerbatim TestDetailsGoWithTheirStatus TestUnknownDetailsPass",
 	23: "TestClientGoes TestClientMessageTooLarge TestClientGoesWhileConnecting TestInterceptorsHaveTheLastWord",
 	24: "TestHeadersAtOnce TestManyHeadersAtOnce TestManyHeadersWithoutTheLast",
 	25: "TestBackendCompletesFirst",

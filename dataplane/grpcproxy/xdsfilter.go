@@ -128,6 +128,9 @@ func (x *xdsCall) filterEnd(err error, md metadata.MD, local bool) (metadata.MD,
 	for _, own := range []string{"content-type", "grpc-status", "grpc-message"} {
 		delete(md, own)
 	}
+	if status.Code(err) != st.Code() {
+		delete(md, statusDetails) // they would contradict it
+	}
 	return md, err
 }
 
