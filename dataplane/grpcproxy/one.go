@@ -78,7 +78,7 @@ func handled(b Backend, err error) error {
 func download(ss grpc.ServerStream, cs grpc.ClientStream, f *Frame) (own bool, err error) {
 	// No headers, and no error, is a response of trailers only.
 	if md, err := cs.Header(); err == nil && md != nil {
-		if err := ss.SendHeader(md); err != nil {
+		if err := ss.SendHeader(headerOf(md)); err != nil {
 			return true, ownError(ss, err)
 		}
 	}

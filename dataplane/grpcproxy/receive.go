@@ -147,7 +147,7 @@ func (f *fan) addHeader(d *destination, md metadata.MD) {
 	f.awaited--
 	f.answered = f.answered || md != nil // none at all: a response of trailers only
 	if !f.headers {
-		f.head = metadata.Join(f.head, md)
+		f.head = metadata.Join(f.head, headerOf(md))
 	}
 	last := f.awaited == 0 && f.answered && !f.headers
 	f.mu.Unlock()
@@ -172,7 +172,7 @@ func (f *fan) sendHeaders(send func(metadata.MD) error) {
 // addTrailer merges the trailers of one destination, but for its status: that
 // is not the call's.
 func (f *fan) addTrailer(d *destination) {
-	md := without(d.cs.Trailer(), statusDetails)
+	md := without(without(d.cs.Trailer(), statusDetails), contentLength)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.trailer = metadata.Join(f.trailer, md)

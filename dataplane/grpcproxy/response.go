@@ -15,7 +15,7 @@ const statusDetails = "grpc-status-details-bin"
 // it from the error that the handler returns, which need not be err. Of two that
 // contradict each other a client makes INTERNAL.
 func trailerOf(cs grpc.ClientStream, err error) metadata.MD {
-	md := cs.Trailer()
+	md := without(cs.Trailer(), contentLength)
 	if isEOF(err) {
 		return md // no error has details of OK
 	}

@@ -44,7 +44,7 @@ var rows = map[int]string{
 	27: "TestUnreachable TestRejectedBeforeFirstMessage TestFirstMessageCannotBeSent",
 	28: "TestContentSubtype TestAcceptEncodingIsTheProxys",
 	29: "TestLocalServices TestServer",
-	30: "TestCompression TestEncodings",
+	30: "TestCompression TestEncodings TestLengthsStayOnTheirHop",
 	31: "TestManyUnary",
 	32: "TestManyUnary TestManyUnaryWithSeveralMessages TestMergeByDescriptor TestWithMerger",
 	33: "TestManyStreaming",
