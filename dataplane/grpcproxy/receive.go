@@ -111,15 +111,13 @@ func (e *infoError) Unwrap() error { return e.error }
 // of errors that only follow from the call's failure.
 func (f *fan) toMessage(d *destination) ([]byte, error) {
 	f.addHeader(d, nil)
-	if d.cs != nil {
+	err := d.err
+	var info *infoError
+	ours := errors.As(err, &info) // the backend's call goes on, and has no trailers yet
+	if d.cs != nil && !ours {
 		f.addTrailer(d)
 	}
-	err := d.err
-	if f.failed() || f.ss.Context().Err() != nil {
-		return nil, f.cause(err)
-	}
-	var info *infoError
-	if errors.As(err, &info) {
+	if ours || f.failed() || f.ss.Context().Err() != nil {
 		return nil, f.cause(err)
 	}
 	if err = handled(d.backend, err); err == nil {
