@@ -237,8 +237,11 @@ func (f *fan) end(err error) {
 	if f.ss.Context().Err() != nil {
 		return
 	}
-	err = statusOf(err)
 	f.mu.Lock()
+	if f.caused != nil {
+		err = f.caused // the other may only follow from it
+	}
+	err = statusOf(err)
 	first := f.ended == nil && f.clientErr == nil
 	if first {
 		f.ended = err
