@@ -165,6 +165,55 @@ func TestXDSDirector(t *testing.T) {
 	}
 }
 
+// Values of headers that a route adds are as on the wire, also if they are
+// binary or made of others; those of responses are made of the response.
+func TestXDSHeaderValues(t *testing.T) {
+	seen := make(chan metadata.MD, 1)
+	d := attach(t, bootstrapOf(`
+            - name: all
+              domains: ["*"]
+              request_headers_to_add:
+              - {header: {key: fixed-bin, value: AP8}}
+              - {header: {key: copy-bin, value: "%REQ(blob-bin)%"}}
+              response_headers_to_add:
+              - {header: {key: back-bin, value: AP8}}
+              - {header: {key: again-bin, value: "%RESP(blob-bin)%"}}
+              - {header: {key: echoed, value: "<%RESP(echo)%>"}}
+              - {header: {key: ended, value: "%GRPC_STATUS_NUMBER%"}}
+              routes: [{match: {prefix: /}, route: {cluster: c}}]
+`, map[string]string{"c": startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		seen <- md
+		if len(md.Get("fail")) > 0 {
+			ss.SetTrailer(metadata.Pairs("blob-bin", "\x01\xfe", "echo", "e"))
+			return status.Error(codes.NotFound, "no")
+		}
+		return ss.SendHeader(metadata.Pairs("blob-bin", "\x01\xfe", "echo", "e"))
+	})}))
+	cc := startProxy(t, grpcproxy.TransparentHandler(d.Direct))
+	ctx := metadata.AppendToOutgoingContext(testContext(t), "blob-bin", "\x00\xff")
+	for _, fail := range []bool{false, true} {
+		ended := "[2]" // as in Envoy: what HTTP 200 without a status means
+		if fail {
+			ctx, ended = metadata.AppendToOutgoingContext(ctx, "fail", "1"), "[5]"
+		}
+		cs := stream(t, ctx, cc)
+		_ = cs.CloseSend()
+		_, _ = recv(cs)
+		md := <-seen
+		if got := fmt.Sprintf("%x %x", md["fixed-bin"], md["copy-bin"]); got != "[00ff] [00ff]" {
+			t.Errorf("the backend saw %s", got)
+		}
+		head, _ := cs.Header()
+		if fail {
+			head = cs.Trailer()
+		}
+		if got := fmt.Sprintf("%x %x %s %s", head["back-bin"], head["again-bin"], head["echoed"], head["ended"]); got != "[00ff] [01fe] [<e>] "+ended {
+			t.Errorf("failing %v: the client saw %s", fail, got)
+		}
+	}
+}
+
 // fixed is a Director that sends every call to one set, as the parts of a
 // compiled snapshot can be put together by hand.
 type fixed struct{ set call.BackendSet }

@@ -242,7 +242,7 @@ func (s *xdsStream) Header() (metadata.MD, error) {
 	if err != nil || md == nil || s.backend.flt.shown {
 		return s.head, err
 	}
-	s.backend.routeResponse(md, s.backend.host)
+	s.backend.routeResponse(md, s.backend.host, nil)
 	if s.head, err = s.backend.filterResponseHeaders(s.ctx, md); err != nil {
 		s.fail(err)
 		return nil, err
@@ -295,7 +295,7 @@ func (s *xdsStream) end(err error) {
 	}
 	if !b.flt.shown { // its trailers are its headers
 		s.trailer = s.trailer.Copy()
-		b.routeResponse(s.trailer, b.host)
+		b.routeResponse(s.trailer, b.host, status.Convert(err))
 	}
 	if s.trailer, err = b.filterEnd(err, s.trailer, local); err == nil {
 		err = io.EOF

@@ -90,15 +90,20 @@ func mdOf(b *hpack.Block) metadata.MD {
 		if strings.HasPrefix(k, ":") {
 			continue
 		}
-		if strings.HasSuffix(k, "-bin") {
-			if raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(v, "=")); err == nil {
-				v = string(raw)
-			}
-		}
 		k = strings.Clone(k)
-		md[k] = append(md[k], v)
+		md[k] = append(md[k], offWire(k, v))
 	}
 	return md
+}
+
+// offWire makes metadata of a header's value.
+func offWire(k, v string) string {
+	if strings.HasSuffix(k, "-bin") {
+		if raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(v, "=")); err == nil {
+			return string(raw)
+		}
+	}
+	return v
 }
 
 // resume continues the parts of the call that are pending.
@@ -235,11 +240,16 @@ func statusOfCall(err error) error {
 }
 
 // routeResponse changes the headers of a response as the route says: one of
-// host's, or of our own if that is nil.
-func (x *xdsCall) routeResponse(md metadata.MD, host call.Host) {
-	if x.route != nil && len(x.route.ResponseOps) > 0 {
-		x.apply(md, x.route.ResponseOps, &call.Outcome{Host: host, HTTP: 200})
+// host's, or of our own if that is nil. st is the status of one that ends with
+// them, else nil.
+func (x *xdsCall) routeResponse(md metadata.MD, host call.Host, st *status.Status) {
+	if x.route == nil || len(x.route.ResponseOps) == 0 {
+		return
 	}
+	var b hpack.Block
+	appendHead(&b, st)
+	appendMD(&b, md)
+	x.apply(md, x.route.ResponseOps, &call.Outcome{Host: host, HTTP: 200, Response: &b})
 }
 
 // apply changes md as header operations of a route say.
@@ -257,6 +267,7 @@ func (x *xdsCall) apply(md metadata.MD, ops []call.HeaderOp, o *call.Outcome) {
 		if op.Value != nil {
 			v = op.Value(&x.call, o)
 		}
+		v = offWire(name, v)
 		if v == "" && !op.KeepEmpty {
 			continue
 		}

@@ -82,7 +82,7 @@ func (x *xdsCall) filterResponseHeaders(ctx context.Context, md metadata.MD) (me
 		return md, nil
 	}
 	var b hpack.Block
-	b.AppendCopy(":status", "200")
+	appendHead(&b, nil)
 	appendMD(&b, md)
 	for f.rest > 0 {
 		f.rest--
@@ -104,13 +104,10 @@ func (x *xdsCall) filterEnd(err error, md metadata.MD, local bool) (metadata.MD,
 	}
 	st := status.Convert(err)
 	var b hpack.Block
-	if !f.shown {
-		b.AppendCopy(":status", "200")
-		b.AppendCopy("content-type", "application/grpc")
-	}
-	b.AppendCopy("grpc-status", strconv.Itoa(int(st.Code())))
-	if st.Message() != "" {
-		b.AppendCopy("grpc-message", st.Message())
+	if f.shown {
+		appendStatus(&b, st)
+	} else {
+		appendHead(&b, st)
 	}
 	appendMD(&b, md)
 	if f.rest == 0 {
@@ -132,6 +129,23 @@ func (x *xdsCall) filterEnd(err error, md metadata.MD, local bool) (metadata.MD,
 		delete(md, statusDetails) // they would contradict it
 	}
 	return md, err
+}
+
+// appendHead adds what headers of a response have besides metadata: of one that
+// ends with them, its status.
+func appendHead(b *hpack.Block, st *status.Status) {
+	b.AppendCopy(":status", "200")
+	if st != nil { // else content-type is metadata
+		b.AppendCopy("content-type", "application/grpc")
+		appendStatus(b, st)
+	}
+}
+
+func appendStatus(b *hpack.Block, st *status.Status) {
+	b.AppendCopy("grpc-status", strconv.Itoa(int(st.Code())))
+	if st.Message() != "" {
+		b.AppendCopy("grpc-message", st.Message())
+	}
 }
 
 // withStatus is the status that filters have left, with the details that it
@@ -187,8 +201,9 @@ func (x *xdsCall) refuse(ctx context.Context, err error) error {
 	if r := (*call.Reply)(nil); errors.As(err, &r) && len(r.Headers) > 0 {
 		md = mdOf(&hpack.Block{Fields: r.Headers})
 	}
-	x.routeResponse(md, nil)
-	md, err = x.filterEnd(statusOfCall(err), md, true)
+	err = statusOfCall(err)
+	x.routeResponse(md, nil, status.Convert(err))
+	md, err = x.filterEnd(err, md, true)
 	if len(md) > 0 {
 		_ = grpc.SetTrailer(ctx, md) // fails when the call has ended: nobody reads it
 	}
