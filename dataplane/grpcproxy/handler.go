@@ -96,7 +96,7 @@ func (h *handler) direct(ss grpc.ServerStream, method string) error {
 	}
 	switch {
 	case err != nil:
-		return statusOf(err)
+		return unlessAnswered(statusOf(err))
 	case d.err != nil && !isEOF(d.err):
 		return statusOf(d.err)
 	}
@@ -179,7 +179,18 @@ func open(ctx context.Context, ss grpc.ServerStream, method string, b Backend) (
 // end tells an Ender of a call that did not begin.
 func end(out context.Context, b Backend, err error) error {
 	if e, ok := b.(Ender); ok {
-		e.End(out, err)
+		e.End(out, unlessAnswered(err))
+	}
+	return err
+}
+
+// errAnswered stands for OK where there is neither a call to a backend nor an
+// error: filters have made that of a local reply.
+var errAnswered = errors.New("grpcproxy: answered with OK")
+
+func unlessAnswered(err error) error {
+	if errors.Is(err, errAnswered) {
+		return nil
 	}
 	return err
 }

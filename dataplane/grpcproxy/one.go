@@ -66,6 +66,7 @@ func ofBackend(ss grpc.ServerStream, b Backend, err error) error {
 
 // handled lets b change an error of its own.
 func handled(b Backend, err error) error {
+	err = unlessAnswered(err)
 	if h, ok := b.(ErrorHandler); ok && err != nil {
 		return h.HandleError(err)
 	}

@@ -194,8 +194,8 @@ func (x *xdsCall) filterMessage(ctx context.Context, m *Frame, request bool) (dr
 	return msg.Drop, nil
 }
 
-// refuse ends the call with a local reply, and returns its status. ctx is that
-// of the incoming call, or derived from it.
+// refuse ends the call with a local reply, and returns its status, never nil.
+// ctx is that of the incoming call, or derived from it.
 func (x *xdsCall) refuse(ctx context.Context, err error) error {
 	md := metadata.MD{}
 	if r := (*call.Reply)(nil); errors.As(err, &r) && len(r.Headers) > 0 {
@@ -208,6 +208,9 @@ func (x *xdsCall) refuse(ctx context.Context, err error) error {
 		_ = grpc.SetTrailer(ctx, md) // fails when the call has ended: nobody reads it
 	}
 	x.end(&call.Outcome{Code: call.Code(status.Code(err)), HasCode: true, HTTP: 200, Side: call.SideLocal, End: x.director.now()})
+	if err == nil {
+		return errAnswered
+	}
 	return err
 }
 

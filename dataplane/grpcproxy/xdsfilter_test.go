@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -259,11 +260,45 @@ func TestXDSFilterRefuses(t *testing.T) {
 	}})
 	_, err := ask(t, testContext(t), cc, "x")
 	wantStatus(t, err, status.New(codes.FailedPrecondition, "no"))
+	// Also to OK: of a host's status, and of our own wherever it comes from.
+	forgive := &filter{response: func(h *hpack.Block, end bool) error {
+		for i := range h.Fields {
+			if h.Fields[i].Name == "grpc-status" {
+				h.Fields[i] = hpack.NewField("grpc-status", "0")
+			}
+		}
+		return nil
+	}}
+	for name, cc := range map[string]*grpc.ClientConn{
+		"host":       filtered(t, detailed(true), &call.Manager{}, forgive),
+		"filter":     filtered(t, echo, &call.Manager{}, forgive, tests["headers"].f),
+		"no host":    filtered(t, echo, &call.Manager{Director: fixed{cluster.New(cluster.Config{Name: "empty", Options: &call.UpstreamOptions{}})}}, forgive),
+		"unanswered": filtered(t, echo, &call.Manager{Director: fixed{unanswered(t)}}, forgive),
+	} {
+		cs := stream(t, testContext(t), cc)
+		_ = cs.CloseSend()
+		if _, err := recv(cs); !errors.Is(err, io.EOF) {
+			t.Errorf("forgiven %s: %v", name, err)
+		}
+	}
 	// A message may be too long to be seen.
 	cc = filtered(t, echo, &call.Manager{MaxMessageBytes: 5}, &filter{})
 	if _, err := ask(t, testContext(t), cc, "too long"); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("got %v", err)
 	}
+}
+
+// unanswered is a cluster at whose only address nobody listens.
+func unanswered(t *testing.T) *cluster.Cluster {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl := cluster.New(cluster.Config{Name: "unanswered", Options: &call.UpstreamOptions{}})
+	cl.Update(endpoints(ln.Addr().String()))
+	_ = ln.Close() // never fails
+	return cl
 }
 
 // 1.9, 1.42: a Director may ask for the first message, as may any director.
