@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -102,4 +103,30 @@ func TestChangedEDSClusterKeepsEndpoints(t *testing.T) {
 		eds("2", "two", "10.0.0.2")
 		w.wantAddress("a", "10.0.0.2:80")
 	})
+}
+
+// A changed cluster whose names have no addresses, or which has no names, loses
+// the hosts of its last version: nothing failed, there are none.
+func TestChangedDNSClusterWithoutHosts(t *testing.T) {
+	const one = "{name: a, type: STRICT_DNS, http2_protocol_options: {}, load_assignment: {cluster_name: a, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: NAME, port_value: 80}}}}]}]}}"
+	for name, next := range map[string]string{
+		"no addresses": strings.Replace(one, "NAME", "two.test", 1),
+		"no names":     "{name: a, type: STRICT_DNS, http2_protocol_options: {}, load_assignment: {cluster_name: a}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.close()
+				w.command([]string{"bootstrap"}, cdsOnly)
+				w.command([]string{"dns", "one.test", "10.0.0.1"}, "")
+				w.command([]string{"dns", "two.test", "-"}, "")
+				w.command([]string{"cds", "1"}, "- "+strings.Replace(one, "NAME", "one.test", 1))
+				w.wantAddress("a", "10.0.0.1:80")
+				w.command([]string{"cds", "2"}, "- "+next)
+				if got := w.addresses("a"); len(got) > 0 {
+					t.Errorf("cluster a has hosts %v, want none", got)
+				}
+			})
+		})
+	}
 }

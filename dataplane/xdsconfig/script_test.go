@@ -39,7 +39,7 @@ import (
 //	wait D               D passes
 //	call L HOST PATH     a call to listener L; header "k=v"s may follow
 //	taken ADDRESS        ADDRESS cannot be bound from now on; "free" undoes it
-//	dns NAME ADDRESS...  what NAME resolves to; none: an error
+//	dns NAME ADDRESS...  what NAME resolves to; none: an error; "-": that it has no address
 //	status               the manager's state
 //	close                the manager ends
 func TestScripts(t *testing.T) {
@@ -175,6 +175,9 @@ func (w *world) command(args []string, body string) {
 	case "dns":
 		w.mu.Lock()
 		w.names[args[1]] = nil
+		if len(args) == 3 && args[2] == "-" {
+			w.names[args[1]], args = []netip.Addr{}, args[:2]
+		}
 		for _, a := range args[2:] {
 			w.names[args[1]] = append(w.names[args[1]], netip.MustParseAddr(a))
 		}

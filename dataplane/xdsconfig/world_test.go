@@ -59,7 +59,7 @@ func (w *world) Lookup(_ context.Context, name string, v6 bool) (discovery.Answe
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	addrs := w.names[name]
-	if len(addrs) == 0 {
+	if addrs == nil {
 		return discovery.Answer{}, errors.New("no such host")
 	}
 	if v6 {

@@ -80,14 +80,15 @@ type Resolver struct {
 	sites   []site           // the configured endpoints, in order
 	names   map[string]*name // by DNS name
 	waiting int              // names without an answer or failure yet
+	told    bool             // update was called
 }
 
 // New returns a Resolver that calls update with each assignment that differs
 // from the one before, and first once, when every name has had an answer or a
 // failure: the cluster need not warm any longer. err joins the failures of
 // names without addresses and is nil if there were none. update comes before
-// first if there is anything to tell. Both are called one after the other on
-// Run's goroutine and may be nil.
+// first if there is anything to tell, and that a STRICT_DNS cluster has no host
+// is. Both are called one after the other on Run's goroutine and may be nil.
 func New(cfg Config, update func(*cluster.Assignment), first func(err error)) *Resolver {
 	if cfg.Assignment == nil {
 		cfg.Assignment = new(cluster.Assignment)
@@ -130,8 +131,8 @@ const (
 // no endpoint has a name to resolve it returns at once. Run may be called once.
 func (r *Resolver) Run(ctx context.Context) {
 	r.plan()
-	if r.numeric() {
-		r.update(r.assignment())
+	if r.numeric() || r.deserted() {
+		r.tell()
 	}
 	if r.waiting == 0 {
 		r.first(r.failures())
@@ -167,13 +168,28 @@ func (r *Resolver) take(res result) {
 		r.cfg.Logger.Info("name resolved again", "cluster", r.cfg.Cluster, "name", n.name)
 	}
 	n.err = res.err
-	if changed {
-		r.update(r.assignment())
-	}
+	last := false
 	if !n.seen {
 		n.seen = true
-		if r.waiting--; r.waiting == 0 {
-			r.first(r.failures())
-		}
+		r.waiting--
+		last = r.waiting == 0
 	}
+	if changed || r.deserted() {
+		r.tell()
+	}
+	if last {
+		r.first(r.failures())
+	}
+}
+
+func (r *Resolver) tell() {
+	r.told = true
+	r.update(r.assignment())
+}
+
+// deserted reports that there are no hosts and that nobody knows yet: every
+// name has an answer, and none an address. It is not for want of an answer, so
+// hosts from elsewhere (of the cluster's last version) must go.
+func (r *Resolver) deserted() bool {
+	return !r.told && r.waiting == 0 && !r.cfg.Logical && r.failures() == nil
 }

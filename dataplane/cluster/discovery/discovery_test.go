@@ -249,6 +249,31 @@ func TestFailureKeepsLastGood(t *testing.T) {
 	})
 }
 
+// That there is no host is told once: as soon as every name says so, and not
+// while one of them fails. LOGICAL_DNS waits for an address.
+func TestNoHosts(t *testing.T) {
+	for _, logical := range []bool{false, true} {
+		dns := newFakeDNS(nil)
+		resolve(t, Config{Logical: logical, Assignment: endpoints("a.test:80")}, dns, func(w *watcher) {
+			if len(w.updates) != 0 || len(w.firsts) != 1 {
+				t.Fatalf("after a failure: %d updates, %d ends of warming", len(w.updates), len(w.firsts))
+			}
+			dns.set("a.test", fakeAnswer{})
+			w.pass(time.Minute)
+			want := []string{"first", "update"}
+			if logical {
+				want = want[:1]
+			}
+			if diff := cmp.Diff(want, w.order); diff != "" {
+				t.Fatalf("logical %v (-want +got):\n%s", logical, diff)
+			}
+			if !logical && w.addresses()[0] != nil {
+				t.Errorf("addresses %v", w.addresses())
+			}
+		})
+	}
+}
+
 // Warming ends when the last name has had its answer or failure.
 func TestFirst(t *testing.T) {
 	dns := newFakeDNS(map[string]fakeAnswer{
