@@ -228,6 +228,15 @@ type orReply struct {
 	missing *call.Reply
 }
 
+// Scope returns where the cluster is counted: what it refuses counts there
+// whoever asks.
+func (b *orReply) Scope() call.Scope {
+	if s, ok := b.BackendSet.(interface{ Scope() call.Scope }); ok {
+		return s.Scope()
+	}
+	return call.Scope{}
+}
+
 func (b *orReply) Pick(c *call.Call, attempt int) (call.Host, error) {
 	h, err := b.BackendSet.Pick(c, attempt)
 	if errors.Is(err, call.ReplyNoCluster) {
