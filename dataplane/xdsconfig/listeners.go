@@ -84,6 +84,7 @@ func (m *Manager) applyListener(res *resource[*Listener], version string) error 
 	if ls != nil && ls.active != nil && ls.active.res.print == res.print {
 		// If a change on its way was taken back, its addresses go back, too.
 		if m.discardListener(ls) {
+			m.stats.listeners(m.listeners)
 			if err := m.server.Bind(res.value.Listener); err != nil {
 				return err
 			}

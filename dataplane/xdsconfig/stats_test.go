@@ -69,6 +69,34 @@ func TestUpdateStats(t *testing.T) {
 	})
 }
 
+// A listener that changes and changes back while it warms does not warm any more.
+func TestWarmingIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.command([]string{"bootstrap"}, testBootstrap)
+		r := telemetry.NewRegistry()
+		w.m.stats = newStats(r)
+		w.command([]string{"cds", "1"}, "[]")
+		lds := func(version, route string, want uint64) {
+			t.Helper()
+			w.command([]string{"lds", version}, `- {name: l, address: {socket_address: {address: 0.0.0.0, port_value: 80}}, filter_chains: [{filters: [{name: hcm, typed_config: {
+    "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: in, `+route+`,
+    http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}
+`)
+			for _, s := range r.Collect(nil) {
+				if s.Name == "listener_manager.total_listeners_warming" && s.Value != want {
+					t.Errorf("version %s: %d listeners warm, want %d", version, s.Value, want)
+				}
+			}
+		}
+		const inline = "route_config: {name: r, virtual_hosts: []}"
+		lds("1", inline, 0)
+		lds("2", "rds: {config_source: {ads: {}}, route_config_name: r}", 1)
+		lds("3", inline, 0)
+	})
+}
+
 // Vectors of the reference implementation.
 func TestXXH64(t *testing.T) {
 	for s, want := range map[string]uint64{
