@@ -52,7 +52,7 @@ func (m *Manager) advance() {
 				return
 			}
 			for name := range m.first {
-				if cs := m.clusters[name]; cs != nil && cs.active == nil && cs.warming != nil {
+				if cs := m.clusters[name]; cs != nil && cs.active == nil && cs.warming != nil && m.unanswered(cs.warming) {
 					return
 				}
 			}
@@ -69,7 +69,7 @@ func (m *Manager) advance() {
 				return
 			}
 			for name := range m.first {
-				if ls := m.listeners[name]; ls != nil && ls.active == nil && ls.warming != nil {
+				if ls := m.listeners[name]; ls != nil && ls.active == nil && ls.warming != nil && m.listenerUnanswered(ls.warming) {
 					return
 				}
 			}
@@ -79,6 +79,35 @@ func (m *Manager) advance() {
 			return
 		}
 	}
+}
+
+// unanswered reports that something that u warms for has not come. What came
+// and was refused keeps u warming, but not the whole proxy: as in Envoy the
+// start goes on with a bad configuration, where initial_fetch_timeout is 0, too.
+func (m *Manager) unanswered(u *clusterUnit) bool {
+	if eds := u.res.value.EDS; !u.hosts && (eds == nil || m.endpoints[eds.Name].failure == nil) {
+		return true
+	}
+	return m.secretsUnanswered(u.secrets)
+}
+
+// listenerUnanswered is the same for a listener.
+func (m *Manager) listenerUnanswered(u *listenerUnit) bool {
+	for name := range u.waits {
+		if m.routes[name].failure == nil {
+			return true
+		}
+	}
+	return m.secretsUnanswered(u.secrets)
+}
+
+func (m *Manager) secretsUnanswered(s *secretSet) bool {
+	for b := range s.missing {
+		if ss := m.secrets[b.src.Name]; b.src.Path != "" || ss == nil || ss.failure == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Manager) enter(s stage) {
