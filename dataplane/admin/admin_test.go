@@ -41,6 +41,11 @@ func (c *config) Dump() *xdsconfig.Dump {
 	return &xdsconfig.Dump{
 		Bootstrap: &adminv3.BootstrapConfigDump{}, Clusters: d, Listeners: &adminv3.ListenersConfigDump{},
 		Routes: &adminv3.RoutesConfigDump{}, Endpoints: &adminv3.EndpointsConfigDump{},
+		Secrets: &adminv3.SecretsConfigDump{
+			StaticSecrets:         []*adminv3.SecretsConfigDump_StaticSecret{{Name: "web-key"}, {Name: "web"}},
+			DynamicActiveSecrets:  []*adminv3.SecretsConfigDump_DynamicSecret{{Name: "db-key"}},
+			DynamicWarmingSecrets: []*adminv3.SecretsConfigDump_DynamicSecret{{Name: "new-key"}},
+		},
 	}
 }
 
@@ -135,6 +140,8 @@ func TestPages(t *testing.T) {
 		{"GET", "/config_dump", nil, 200, `"web"`, "EndpointsConfigDump"},
 		{"GET", "/config_dump?include_eds", nil, 200, "EndpointsConfigDump", ""},
 		{"GET", "/config_dump?name_regex=w.b", nil, 200, `"web"`, `"db"`},
+		{"GET", "/config_dump?name_regex=w.b", nil, 200, "SecretsConfigDump", "-key"},
+		{"GET", "/config_dump?name_regex=.*-key", nil, 200, `"new-key"`, `"web"`},
 		{"GET", "/config_dump?resource=dynamic_active_clusters", nil, 200, `"name":"web"`, "version_info"},
 		{"GET", "/config_dump?resource=dynamic_active_clusters&name_regex=db", nil, 200, `"name":"db"`, "web"},
 		{"GET", "/config_dump?resource=static_clusters", nil, 200, "{}", "configs"},

@@ -133,6 +133,12 @@ func keepNamed(m proto.Message, names *regexp.Regexp) proto.Message {
 		d.StaticRouteConfigs = filter(d.StaticRouteConfigs, func(r *adminv3.RoutesConfigDump_StaticRouteConfig) bool { return matchAny(names, r.GetRouteConfig()) })
 		d.DynamicRouteConfigs = filter(d.DynamicRouteConfigs, func(r *adminv3.RoutesConfigDump_DynamicRouteConfig) bool { return matchAny(names, r.GetRouteConfig()) })
 		return d
+	case *adminv3.SecretsConfigDump:
+		d.StaticSecrets = filter(d.StaticSecrets, func(s *adminv3.SecretsConfigDump_StaticSecret) bool { return names.MatchString(s.GetName()) })
+		keep := func(s *adminv3.SecretsConfigDump_DynamicSecret) bool { return names.MatchString(s.GetName()) }
+		d.DynamicActiveSecrets = filter(d.DynamicActiveSecrets, keep)
+		d.DynamicWarmingSecrets = filter(d.DynamicWarmingSecrets, keep)
+		return d
 	case *adminv3.EndpointsConfigDump:
 		d.StaticEndpointConfigs = filter(d.StaticEndpointConfigs, func(e *adminv3.EndpointsConfigDump_StaticEndpointConfig) bool {
 			return matchAny(names, e.GetEndpointConfig())
