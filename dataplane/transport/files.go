@@ -75,7 +75,9 @@ func NewFiles(log *slog.Logger) *Files {
 // is done before Watch returns; its error, if any, is Watch's, and the files
 // are watched all the same. stop ends it; load is not called any more then.
 func (f *Files) Watch(paths []string, watched string, load func(contents [][]byte) error) (stop func(), err error) {
-	w := &file{fs: f, paths: paths, load: load}
+	// Due at once: events were not for it yet while it was read for the first
+	// time.
+	w := &file{fs: f, paths: paths, load: load, due: time.Now()}
 	if watched != "" {
 		w.dirs = []string{watched}
 	}

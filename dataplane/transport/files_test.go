@@ -113,6 +113,59 @@ func TestFilesRewritten(t *testing.T) {
 	r.expect("new")
 }
 
+// TestFilesChangeMeanwhile: a file that is replaced while it is read for the first
+// time is read again, also in a directory that is watched already.
+func TestFilesChangeMeanwhile(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	r := newRotation(t)
+	old, next := ca.Leaf(t, "old"), ca.Leaf(t, "new")
+	r.write("tls.crt", old.Chain)
+	r.write("tls.key", old.PEM)
+	f := NewFiles(nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { f.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	seen := make(chan string, 16)
+	paths := []string{filepath.Join(r.dir, "tls.crt"), filepath.Join(r.dir, "tls.key")}
+	watch := func(load func(contents [][]byte) error) {
+		t.Helper()
+		stop, err := f.Watch(paths, "", load)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(stop)
+	}
+	watch(r.load)
+	r.expect("old")
+	first := true
+	watch(func(contents [][]byte) error {
+		c, err := ParseCertificate(contents[0], contents[1])
+		if err != nil {
+			return err
+		}
+		seen <- c.Leaf().Subject.CommonName
+		if first {
+			first = false
+			r.write("tls.crt", next.Chain)
+			r.write("tls.key", next.PEM)
+			r.expect("new") // the events are over
+		}
+		return nil
+	})
+	for _, want := range []string{"old", "new"} {
+		select {
+		case got := <-seen:
+			if got != want {
+				t.Errorf("loaded %q, want %q", got, want)
+			}
+		case <-time.After(longest):
+			t.Fatalf("%q was not loaded", want)
+		}
+	}
+}
+
 // TestFilesSwapped: Kubernetes mounts a secret as links through "..data", and
 // replaces that link by renaming.
 func TestFilesSwapped(t *testing.T) {
