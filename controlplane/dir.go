@@ -23,7 +23,7 @@ type Group struct {
 }
 
 // NodeMatch says which nodes belong to a group. Each entry is a glob
-// (path.Match). A node belongs to the group if its id matches one of IDs or
+// (path.Match, but "*" takes slashes as well). A node belongs to the group if its id matches one of IDs or
 // its cluster one of Clusters. Without both, the cluster must be the group's
 // name.
 type NodeMatch struct {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -102,9 +103,13 @@ func (rs revisions) of(n *corev3.Node) *Revision {
 	return nil
 }
 
+// matchAny matches globs as path.Match does, but for slashes, which are usual in
+// names of nodes ("namespace/name") and divide nothing there: "*" takes them.
 func matchAny(globs []string, s string) bool {
+	plain := strings.NewReplacer("/", "\x00")
+	s = plain.Replace(s)
 	for _, g := range globs {
-		if ok, err := path.Match(g, s); ok && err == nil {
+		if ok, err := path.Match(plain.Replace(g), s); ok && err == nil {
 			return true
 		}
 	}

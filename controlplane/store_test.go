@@ -57,12 +57,17 @@ func TestStoreFor(t *testing.T) {
 		"canary": group(t, "canary", NodeMatch{IDs: []string{"canary-*"}}),
 		"edge":   group(t, "edge", NodeMatch{Clusters: []string{"edge*"}}),
 		"edge-2": group(t, "edge-2", NodeMatch{Clusters: []string{"edge-2"}}),
+		"shop":   group(t, "shop", NodeMatch{IDs: []string{"shop/*"}}),
 	}, nil)
 	for _, tt := range []struct{ id, cluster, want string }{
 		{"x", "edge", "edge"},
 		{"x", "edge-2", "edge"},
 		{"canary-7", "edge", "canary"},
 		{"canary-7", "", "canary"},
+		{"canary-7/a/b", "edge", "canary"},
+		{"x", "edge/a", "edge"},
+		{"shop/a/b", "other", "shop"},
+		{"shop", "other", ""},
 		{"x", "other", ""},
 	} {
 		got := ""
