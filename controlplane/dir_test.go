@@ -31,6 +31,14 @@ func TestLoadDir(t *testing.T) {
 			want:  []string{"CDS blue", "EDS blue"},
 		},
 		{
+			name: "documents that begin on the line of their mark, and ones behind an end mark",
+			files: files{
+				"edge/a.yaml": resourcesYAML(clusterYAML("blue")) + "--- {\"@type\": " + resourcev3.ClusterType + ", name: green}\r\n---\r\n" + resourcesYAML(endpointsYAML("blue", 1)),
+				"edge/b.yaml": resourcesYAML(clusterYAML("red")) + "... # that is all\n" + resourcesYAML(endpointsYAML("red", 1)) + "...\n",
+			},
+			want: []string{"CDS blue", "CDS green", "CDS red", "EDS blue", "EDS red"},
+		},
+		{
 			name:  "one resource, camel case",
 			files: files{"edge/a.yaml": "\"@type\": " + resourcev3.ClusterType + "\nname: blue\nconnectTimeout: 1s\n"},
 			want:  []string{"CDS blue"},
@@ -100,13 +108,14 @@ func TestLoadDir(t *testing.T) {
 		},
 		{
 			name:  "not what is expected",
-			files: files{"edge/a.yaml": "resource: []\n", "edge/b.yaml": "[1]", "edge/c.yaml": "resources: {}\n---\nx: 1\nx: 2\n", "edge/d.yaml": "nonce: x\n"},
+			files: files{"edge/a.yaml": "resource: []\n", "edge/b.yaml": "[1]", "edge/c.yaml": "resources: {}\n---\nx: 1\nx: 2\n", "edge/d.yaml": "nonce: x\n---\n...\n--- [2]\n"},
 			faults: []string{
 				`edge/a.yaml:1: resource: unknown field: want "resources" or "@type"`,
 				`edge/b.yaml:1: want a mapping with "resources" or "@type"`,
 				`edge/c.yaml:1: document 1: resources: want a list`,
 				`edge/c.yaml: document 2: yaml: unmarshal errors: line 4: key "x" already set in map`,
-				`edge/d.yaml:1: no "resources"`,
+				`edge/d.yaml:1: document 1: no "resources"`,
+				`edge/d.yaml:4: document 2: want a mapping with "resources" or "@type"`,
 			},
 		},
 		{

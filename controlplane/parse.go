@@ -88,11 +88,12 @@ func (f *parsedFile) document(d *document) bool {
 	return true
 }
 
-var documentMark = regexp.MustCompile(`(?m)^---([ \t].*)?\r?$`)
+// documentMark begins a document, or ends one.
+var documentMark = regexp.MustCompile(`(?m)^(---|\.\.\.)([ \t].*)?\r?$`)
 
 // splitDocuments returns the documents of a file. Each begins with as many empty
 // lines as there are lines before it, so that YAML errors name lines of the
-// file.
+// file. What stands on the line of a mark belongs to the document behind it.
 func splitDocuments(b []byte) [][]byte {
 	var out [][]byte
 	add := func(from, to int) {
@@ -103,7 +104,7 @@ func splitDocuments(b []byte) [][]byte {
 	from := 0
 	for _, mark := range documentMark.FindAllIndex(b, -1) {
 		add(from, mark[0])
-		from = mark[1]
+		from = mark[0] + len("---")
 	}
 	add(from, len(b))
 	return out
