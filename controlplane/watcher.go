@@ -4,6 +4,8 @@ import (
 	"context"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -30,6 +32,10 @@ type watcher struct {
 	log  *slog.Logger
 	fs   *fsnotify.Watcher
 	real string // where root leads, or led when it was there
+
+	inside map[string]bool // folders of which everything counts
+	points map[string]bool // files and links elsewhere that count
+
 	said string // the fault that was logged last
 }
 
@@ -47,24 +53,38 @@ func newWatcher(root string, log *slog.Logger) (*watcher, error) {
 	return w, nil
 }
 
-// watch watches every folder below the root, and the root's parent, in which
-// the root may be a link that is swapped. Links to folders are followed where
-// they lead now; folders that are left behind are not watched any more. It
-// reports whether the root is there.
+// watch watches every folder below the root, and what leads there: the root
+// itself, and each link on the way to it or to a file of a group, which may be
+// swapped. Links to folders are followed where they lead now; folders that are
+// left behind are not watched any more. It reports whether the root is there.
 func (w *watcher) watch() bool {
-	want := map[string]bool{filepath.Dir(w.root): true}
+	inside, points, seen := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	follow(w.root, points, seen)
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(w.root)); err == nil {
+		points[filepath.Join(dir, filepath.Base(w.root))] = true
+	}
 	real, err := filepath.EvalSymlinks(w.root)
 	if err == nil {
 		w.real = real
-		tree(real, want)
-		// A match of Glob that is a link to a folder, or to a file elsewhere.
-		links, _ := filepath.Glob(filepath.Join(real, "*")) // the pattern is good
-		for _, l := range links {
+		tree(real, inside)
+		for _, l := range linksIn(real) {
+			follow(l, points, seen)
 			if target, err := filepath.EvalSymlinks(l); err == nil {
-				tree(target, want)
+				points[target] = true
+				if filepath.Dir(l) == real { // a folder of a group has no folders that count
+					tree(target, inside)
+				}
 			}
 		}
 	}
+	if w.real != "" {
+		points[w.real] = true
+	}
+	want := maps.Clone(inside)
+	for p := range points {
+		want[filepath.Dir(p)] = true
+	}
+	w.inside, w.points = inside, points
 	for _, dir := range w.fs.WatchList() {
 		if !want[dir] {
 			_ = w.fs.Remove(dir) // it may be gone
@@ -78,6 +98,43 @@ func (w *watcher) watch() bool {
 	}
 	w.complain(err)
 	return real != ""
+}
+
+// linksIn returns the links among the groups' folders and their files.
+func linksIn(root string) (links []string) {
+	for _, pattern := range []string{"*", filepath.Join("*", "*")} {
+		found, _ := filepath.Glob(filepath.Join(root, pattern)) // the pattern is good
+		for _, f := range found {
+			if st, err := os.Lstat(f); err == nil && st.Mode()&fs.ModeSymlink != 0 {
+				links = append(links, f)
+			}
+		}
+	}
+	return links
+}
+
+// follow adds every link on the way to what path names. The folder of each is
+// named without links: a watch has one name.
+func follow(path string, links, seen map[string]bool) {
+	parent := filepath.Dir(path)
+	if seen[path] || parent == path {
+		return
+	}
+	seen[path] = true
+	follow(parent, links, seen)
+	target, err := os.Readlink(path)
+	if err != nil {
+		return
+	}
+	dir, err := filepath.EvalSymlinks(parent)
+	if err != nil {
+		return
+	}
+	links[filepath.Join(dir, filepath.Base(path))] = true
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(dir, target)
+	}
+	follow(target, links, seen)
 }
 
 // tree adds root, if it is a folder, and all folders below.
@@ -137,10 +194,10 @@ func (w *watcher) run(ctx context.Context, changed func()) {
 	}
 }
 
-// ours reports whether an event is about the root or below: its parent may be
-// as busy as /tmp.
+// ours reports whether an event is about what is below the root or leads there:
+// a folder in which a link stands may be as busy as /tmp.
 func (w *watcher) ours(e fsnotify.Event) bool {
-	return filepath.Dir(e.Name) != filepath.Dir(w.root) || e.Name == w.root || e.Name == w.real
+	return w.inside[filepath.Dir(e.Name)] || w.points[e.Name]
 }
 
 // settle waits until no event has come for settleTime.

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,31 +22,7 @@ func TestWatcher(t *testing.T) {
 	}
 	files{"v1/edge/a.yaml": "1", "v2/edge/a.yaml": "2", "v2/..1/x.yaml": "1", "v2/..2/x.yaml": "2", "v2/mounted/..data": "-> ../..1", "root": "-> v1"}.write(t, base)
 
-	w, err := newWatcher(at("root"), discardLogger())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done, changes := make(chan struct{}), make(chan struct{}, 100)
-	go func() { defer close(done); w.run(ctx, func() { changes <- struct{}{} }) }()
-	defer func() { cancel(); <-done }()
-	noticed := func(step string) {
-		t.Helper()
-		limit := time.NewTimer(5 * time.Second) // less than pollTime, more than missingTime
-		defer limit.Stop()
-		select {
-		case <-changes:
-		case <-limit.C:
-			t.Fatalf("%s: not noticed", step)
-		}
-		for quiet := time.NewTimer(2 * settleTime); ; { // one change may be several events
-			select {
-			case <-changes:
-			case <-quiet.C:
-				return
-			}
-		}
-	}
+	noticed := watching(t, at("root"))
 	noticed("start")
 	do(os.WriteFile(at("v1/edge/a.yaml"), []byte("3"), 0o600))
 	noticed("a file")
@@ -67,4 +44,69 @@ func TestWatcher(t *testing.T) {
 	noticed("and back")
 	do(os.WriteFile(at("v2/edge/a.yaml"), []byte("5"), 0o600))
 	noticed("a file after that")
+	files{"else/1/x.yaml": "1", "else/2/x.yaml": "2", "else/now": "-> 1"}.write(t, base)
+	do(os.Symlink("../../else/now/x.yaml", at("v2/edge/x.yaml")))
+	noticed("a link to a file elsewhere")
+	do(os.WriteFile(at("else/1/x.yaml"), []byte("3"), 0o600))
+	noticed("that file")
+	do(os.Symlink("2", at("else/new")))
+	do(os.Rename(at("else/new"), at("else/now")))
+	noticed("a link on the way to it")
+}
+
+// watching runs a watcher of root and returns what waits for it to notice a
+// change.
+func watching(t *testing.T, root string) (noticed func(step string)) {
+	t.Helper()
+	w, err := newWatcher(root, discardLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done, changes := make(chan struct{}), make(chan struct{}, 100)
+	go func() { defer close(done); w.run(ctx, func() { changes <- struct{}{} }) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return func(step string) {
+		t.Helper()
+		limit := time.NewTimer(5 * time.Second) // less than pollTime, more than missingTime
+		defer limit.Stop()
+		select {
+		case <-changes:
+		case <-limit.C:
+			t.Fatalf("%s: not noticed", step)
+		}
+		for quiet := time.NewTimer(2 * settleTime); ; { // one change may be several events
+			select {
+			case <-changes:
+			case <-quiet.C:
+				return
+			}
+		}
+	}
+}
+
+// The root may be a folder in what a link leads to, and that may be gone for a
+// moment.
+func TestWatcherBelowLink(t *testing.T) {
+	base := t.TempDir()
+	at := func(p string) string { return filepath.Join(base, filepath.FromSlash(p)) }
+	files{"v1/conf/edge/a.yaml": "1", "v2/conf/edge/a.yaml": "2", "current": "-> v1"}.write(t, base)
+	notices := watching(t, at("current/conf"))
+	notices("start")
+	relink := func(to string) {
+		t.Helper()
+		if err := errors.Join(os.Symlink(to, at("new")), os.Rename(at("new"), at("current"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	relink("v2")
+	notices("the link is swapped")
+	relink("nowhere")
+	notices("it leads nowhere")
+	relink("v1")
+	notices("and back")
+	if err := os.WriteFile(at("v1/conf/edge/a.yaml"), []byte("3"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	notices("a file")
 }
