@@ -276,18 +276,35 @@ func (w *file) state() [sha256.Size]byte {
 	return w.seen
 }
 
-// directories returns what must be watched for w: the directory of each path
-// and of each link on the way to it.
+// directories returns what must be watched for w: the directory of each path, of
+// each link on the way to it, and of the file that they lead to.
 func (w *file) directories() []string {
-	dirs := append([]string(nil), w.dirs...)
-	for _, p := range w.paths {
-		dirs = append(dirs, filepath.Dir(p))
-		dirs = append(dirs, linkDirs(p, 0)...)
+	var dirs []string
+	for _, d := range w.dirs {
+		dirs = append(dirs, realDir(d))
+		dirs = append(dirs, linkDirs(d, 0)...)
 	}
-	for i, d := range dirs {
-		dirs[i] = filepath.Clean(d)
+	for _, p := range w.paths {
+		dirs = append(dirs, realDir(filepath.Dir(p)))
+		dirs = append(dirs, linkDirs(p, 0)...)
+		if target, err := filepath.EvalSymlinks(p); err == nil {
+			dirs = append(dirs, realDir(filepath.Dir(target)))
+		}
 	}
 	return dirs
+}
+
+// realDir is a directory's name without links, or as it stands if it is not
+// there. The system has one watch for a directory, and that one name: of two it
+// would tell but the later.
+func realDir(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		return real
+	}
+	return dir
 }
 
 // linkDirs returns the directories of the symbolic links that path goes
@@ -296,11 +313,11 @@ func linkDirs(path string, depth int) (dirs []string) {
 	const deepest = 16
 	for p := filepath.Clean(path); depth < deepest; p = filepath.Dir(p) {
 		if target, err := os.Readlink(p); err == nil {
-			dir := filepath.Dir(p)
-			dirs = append(dirs, dir)
+			dir := realDir(filepath.Dir(p))
 			if !filepath.IsAbs(target) {
 				target = filepath.Join(dir, target)
 			}
+			dirs = append(dirs, dir)
 			dirs = append(dirs, linkDirs(target, depth+1)...)
 		}
 		if parent := filepath.Dir(p); parent == p {

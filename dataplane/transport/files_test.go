@@ -206,6 +206,55 @@ func TestFilesSwapped(t *testing.T) {
 	}
 }
 
+// TestFilesElsewhere: links lead to files in another directory, whose writers know
+// nothing of them; and one directory has several names.
+func TestFilesElsewhere(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	base := newRotation(t)
+	pair := func(name string) {
+		p := ca.Leaf(t, name)
+		for f, b := range map[string][]byte{"tls.crt": p.Chain, "tls.key": p.PEM} {
+			base.write("shared/certs/"+f+".new", b)
+			if err := os.Rename(filepath.Join(base.dir, "shared/certs", f+".new"), filepath.Join(base.dir, "shared/certs", f)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	err := errors.Join(
+		os.MkdirAll(filepath.Join(base.dir, "shared/certs"), 0o700), os.MkdirAll(filepath.Join(base.dir, "shared/app"), 0o700),
+		os.Symlink("shared/app", filepath.Join(base.dir, "app")), os.Symlink("shared/certs", filepath.Join(base.dir, "alias")),
+		os.Symlink("../certs/tls.crt", filepath.Join(base.dir, "shared/app/tls.crt")), os.Symlink("../certs/tls.key", filepath.Join(base.dir, "shared/app/tls.key")),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair("old")
+	f := NewFiles(nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { f.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	var all []*rotation
+	for _, dir := range []string{"shared/certs", "alias", "app"} { // by itself first: watched by the names of others later
+		r := &rotation{t: t, dir: filepath.Join(base.dir, dir), cell: NewSecret[Certificate](nil), loaded: make(chan string, 16)}
+		stop, err := f.Watch([]string{filepath.Join(r.dir, "tls.crt"), filepath.Join(r.dir, "tls.key")}, "", r.load)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stop()
+		all = append(all, r)
+	}
+	for _, want := range []string{"old", "new", "newer"} {
+		if want != "old" {
+			pair(want)
+		}
+		for _, r := range all {
+			r.expect(want)
+		}
+	}
+}
+
 // TestFilesMissing: files that are not there at first.
 func TestFilesMissing(t *testing.T) {
 	r := newRotation(t)
