@@ -17,6 +17,8 @@ const (
 	// settleTime lets a writer finish: an update is read when nothing has
 	// happened for so long.
 	settleTime = 50 * time.Millisecond
+	// settleMax bounds that: others may write into the directory all the time.
+	settleMax = 10 * settleTime
 	// Retries of an update that cannot be used, such as a certificate whose
 	// key is not written yet. They double; the next event starts anew.
 	retryMin = 100 * time.Millisecond
@@ -57,6 +59,7 @@ type file struct {
 
 	retry time.Duration
 	due   time.Time // when to look at it; zero: no need
+	since time.Time // the first event of those that it settles after
 }
 
 // NewFiles returns a Files without any file.
@@ -77,7 +80,8 @@ func NewFiles(log *slog.Logger) *Files {
 func (f *Files) Watch(paths []string, watched string, load func(contents [][]byte) error) (stop func(), err error) {
 	// Due at once: events were not for it yet while it was read for the first
 	// time.
-	w := &file{fs: f, paths: paths, load: load, due: time.Now()}
+	now := time.Now()
+	w := &file{fs: f, paths: paths, load: load, due: now, since: now}
 	if watched != "" {
 		w.dirs = []string{watched}
 	}
@@ -217,10 +221,21 @@ func (f *Files) soon(dir, name string) {
 	for _, w := range f.snapshot() {
 		for _, d := range w.directories() {
 			if d == dir || d == name {
-				w.due, w.retry = time.Now().Add(settleTime), 0
+				w.settle(time.Now())
 				break
 			}
 		}
+	}
+}
+
+// settle makes w due when nothing more happens, but not too late.
+func (w *file) settle(now time.Time) {
+	if w.due.IsZero() || w.retry > 0 {
+		w.since = now
+	}
+	w.due, w.retry = now.Add(settleTime), 0
+	if last := w.since.Add(settleMax); last.Before(w.due) {
+		w.due = last
 	}
 }
 

@@ -206,6 +206,37 @@ func TestFilesSwapped(t *testing.T) {
 	}
 }
 
+// TestFilesBusy: others write into the directory all the time, such as a log.
+func TestFilesBusy(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	r := newRotation(t)
+	write := func(name string) {
+		p := ca.Leaf(t, name)
+		r.write("tls.crt", p.Chain)
+		r.write("tls.key", p.PEM)
+	}
+	write("old")
+	r.start("tls.crt", "tls.key")
+	r.expect("old")
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(settleTime / 10)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			<-tick.C
+			if err := os.WriteFile(filepath.Join(r.dir, "log"), []byte("x"), 0o600); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer wg.Wait()
+	defer cancel()
+	write("new")
+	r.expect("new")
+}
+
 // TestFilesElsewhere: links lead to files in another directory, whose writers know
 // nothing of them; and one directory has several names.
 func TestFilesElsewhere(t *testing.T) {
