@@ -277,7 +277,7 @@ func (c *Core) Evict(target int64) (n int) {
 func (c *Core) evict(d *Downstream, target, age int64) (n int) {
 	d.H.Each(func(s *h2.Stream) {
 		x := s.Owner.(*Exchange)
-		if c.memory > target && x.state < stateReplying && x.holds() > 0 && int64(c.Now-x.active) >= age {
+		if c.memory > target && x.state < stateFinished && x.holds() > 0 && int64(c.Now-x.active) >= age {
 			x.Evict()
 			n++
 		}
@@ -295,7 +295,7 @@ func (c *Core) hoarders() (out []*Downstream) {
 	}
 	for i := range c.slab {
 		x := c.slab[i].x
-		if x == nil || x.d == nil || x.state >= stateReplying {
+		if x == nil || x.d == nil || x.state >= stateFinished {
 			continue
 		}
 		if n := x.holds(); n > 0 {

@@ -89,11 +89,8 @@ func patience(d int64) time.Duration { return max(time.Duration(d-d/4), minPatie
 // limitTime sets the deadlines that the route, once known, and the manager
 // give the call, counted from the request's headers.
 func (x *Exchange) limitTime() {
-	m, rt := x.m, x.dec.Route
-	x.idle = int64(m.StreamIdleTimeout)
-	if rt != nil && rt.IdleTimeout != 0 {
-		x.idle = int64(rt.IdleTimeout)
-	}
+	rt := x.dec.Route
+	x.limitIdle()
 	x.deadline = 0
 	if duration := x.streamDuration(); duration > 0 {
 		x.deadline, x.durationDL = x.call.Arrived.Add(duration), true
@@ -113,6 +110,26 @@ func (x *Exchange) limitTime() {
 	}
 	if x.req.done && x.dec.Backends != nil {
 		x.startResponseTimeout()
+	}
+	x.schedule()
+}
+
+// limitIdle sets how long the stream may be silent.
+func (x *Exchange) limitIdle() {
+	x.idle = int64(x.m.StreamIdleTimeout)
+	if rt := x.dec.Route; rt != nil && rt.IdleTimeout != 0 {
+		x.idle = int64(rt.IdleTimeout)
+	}
+}
+
+// limitReply bounds how long a local reply waits for a client that does not
+// take its body: as long as a stream may be silent. What the reply is for may
+// be a deadline that has passed, and may have come before any was set.
+func (x *Exchange) limitReply() {
+	x.limitIdle()
+	x.active, x.requestBy = x.core.Now, 0
+	if x.deadline <= x.core.Now {
+		x.deadline = 0
 	}
 	x.schedule()
 }

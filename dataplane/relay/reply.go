@@ -199,6 +199,9 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 	x.rsp.add(x.core, body)
 	x.rsp.done = true
 	x.pumpResponse()
+	if x.state == stateReplying {
+		x.limitReply()
+	}
 }
 
 // routeResponse applies what the route does to responses.
