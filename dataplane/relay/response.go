@@ -106,12 +106,12 @@ func (x *Exchange) sendHeaders(b *hpack.Block, end bool) {
 // responseData brings a piece of the response's payload.
 func (x *Exchange) responseData(a *Attempt, p []byte, end bool) {
 	x.active = x.core.Now
-	if a.hold != nil {
-		x.releaseHold(a)
+	a.over = end
+	if a.hold != nil && !x.releaseHold(a) {
+		return
 	}
 	x.rec.BytesOut += uint64(len(p))
 	if end {
-		a.over = true
 		if !a.rec.HasCode && a.rec.HTTP != 200 {
 			a.rec.Code = call.CodeFromHTTP(a.rec.HTTP)
 		} else {
@@ -153,7 +153,9 @@ func (x *Exchange) responseTrailers(a *Attempt, b *hpack.Block) {
 		if x.retryResponse(a, b) {
 			return
 		}
-		x.releaseHold(a)
+		if !x.releaseHold(a) {
+			return
+		}
 	}
 	x.responseReceived(a)
 	if busy := x.responseBusy() && Planted != PlantFilterOvertake; (!x.rsp.empty() || busy) && Planted != PlantOvertake {

@@ -212,12 +212,14 @@ func (x *Exchange) hold(a *Attempt, b *hpack.Block) bool {
 	return true
 }
 
-// releaseHold sends headers that were kept back.
-func (x *Exchange) releaseHold(a *Attempt) {
+// releaseHold sends headers that were kept back. False: a filter has refused
+// them, the call has ended.
+func (x *Exchange) releaseHold(a *Attempt) bool {
 	b := a.hold
 	a.hold = nil
 	x.commit(a, b, false)
 	x.core.putBlock(b)
+	return x.att == a
 }
 
 // tryTimedOut ends an attempt at its per-try timeout.

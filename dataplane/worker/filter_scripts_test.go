@@ -1,0 +1,90 @@
+package worker
+
+import (
+	"testing"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+)
+
+// scriptFilter is a filter whose methods a test writes; nil ones say nothing.
+type scriptFilter struct {
+	request  func(c *call.Call) error
+	response func(h *hpack.Block) error
+	trailers func(h *hpack.Block)
+	done     int
+}
+
+func (f *scriptFilter) RequestHeaders(c *call.Call, _ bool) error {
+	if f.request == nil {
+		return nil
+	}
+	return f.request(c)
+}
+
+func (f *scriptFilter) ResponseHeaders(_ *call.Call, h *hpack.Block, _ bool) error {
+	if f.response == nil {
+		return nil
+	}
+	return f.response(h)
+}
+
+func (f *scriptFilter) RequestTrailers(_ *call.Call, h *hpack.Block) {
+	if f.trailers != nil {
+		f.trailers(h)
+	}
+}
+
+func (f *scriptFilter) ResponseTrailers(_ *call.Call, h *hpack.Block) {
+	if f.trailers != nil {
+		f.trailers(h)
+	}
+}
+
+func (f *scriptFilter) Done(*call.Call, *call.Outcome) { f.done++ }
+
+// newFilteredScript is newScript with one filter for all calls.
+func newFilteredScript(t *testing.T, rt *call.Route, f *scriptFilter) *script {
+	return newScript(t, rt, func(m *call.Manager, _ *call.UpstreamOptions) {
+		m.Filters = []call.FilterFactory{filterFunc(func(*call.Call) call.Filter { return f })}
+	})
+}
+
+// TestHeldHeadersRefused: response headers that waited for a retriable status
+// and are then refused by a filter end the call once, with the filter's answer,
+// whatever it was that released them.
+func TestHeldHeadersRefused(t *testing.T) {
+	rt := &call.Route{Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, Max: 1}}
+	for name, release := range map[string]func(s *script, r *rpc){
+		"trailers": func(s *script, r *rpc) { s.reply(r, 0, true, "grpc-status", "0") },
+		"data":     func(s *script, r *rpc) { p, st := s.server(r, 0); s.data(p, st, 100, false) },
+		"last data": func(s *script, r *rpc) {
+			p, st := s.server(r, 0)
+			r.respLen = 100
+			s.data(p, st, 100, true)
+		},
+		"time": func(s *script, _ *rpc) { s.pass(200e6) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			late := 0
+			f := &scriptFilter{
+				response: func(h *hpack.Block) error {
+					if _, ok := h.GetName("x-id"); !ok {
+						return nil // the reply to what it refused
+					}
+					return &call.Reply{HTTP: 403, GRPC: call.PermissionDenied, Message: "no"}
+				},
+				trailers: func(*hpack.Block) { late++ },
+			}
+			s := newFilteredScript(t, rt, f)
+			r := s.call(&rpc{grpc: true})
+			s.reply(r, 0, false, headersOf(r)...)
+			release(s, r)
+			s.expect(r, "200 grpc 7")
+			if f.done != 1 || late != 0 {
+				t.Errorf("the filter had Done %d times, trailers %d times", f.done, late)
+			}
+			s.finish()
+		})
+	}
+}
