@@ -172,7 +172,10 @@ func (x *Exchange) filterRequest() {
 }
 
 // requestBusy reports that filters have not let go of all of the request.
-func (x *Exchange) requestBusy() bool { return x.flt != nil && x.flt.req.busy() }
+func (x *Exchange) requestBusy() bool {
+	f := x.flt
+	return f != nil && (f.req.busy() || x.req.trailers != nil && !f.trailers)
+}
 
 // filterResponse takes the response's payload on as far as the filters let it.
 func (x *Exchange) filterResponse() {

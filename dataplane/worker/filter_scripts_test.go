@@ -88,3 +88,30 @@ func TestHeldHeadersRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestTrailersWaitForTheirFilters: trailers of a request that came while a
+// filter held its headers pass the filters before they leave.
+func TestTrailersWaitForTheirFilters(t *testing.T) {
+	f := &scriptFilter{trailers: func(h *hpack.Block) { h.Append(hpack.NewField("x-seen", "yes")) }}
+	s := newFilteredScript(t, nil, f)
+	warm := s.call(&rpc{grpc: true}) // for a connection that takes the next call at once
+	s.reply(warm, 0, true, trailersOnly(warm, "0")...)
+	var handle call.Handle
+	f.request = func(c *call.Call) error {
+		if handle == c.Handle {
+			return nil
+		}
+		handle = c.Handle
+		return call.ErrPending
+	}
+	r := s.call(&rpc{grpc: true, reqTrailers: true})
+	handle.Resume(nil)
+	s.settleNow()
+	_, st := s.server(r, 0)
+	if n := len(st.trailers); n != 2 || st.trailers[1].Name != "x-seen" {
+		t.Errorf("the server got the trailers %v", st.trailers)
+	}
+	s.reply(r, 0, true, trailersOnly(r, "0")...)
+	s.expect(r, "200 grpc 0")
+	s.finish()
+}

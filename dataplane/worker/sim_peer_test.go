@@ -69,8 +69,9 @@ type pstream struct {
 	reset    bool
 	attempt  *served // server
 	headSent bool
-	sent     int // payload bytes sent
-	got      int // payload bytes received
+	sent     int                 // payload bytes sent
+	got      int                 // payload bytes received
+	trailers []hpack.HeaderField // of the request, at a server
 }
 
 func newPeer(w *world, l *link, client bool) *peer {

@@ -3,6 +3,7 @@ package worker
 import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -49,7 +50,7 @@ func (p *peer) serverTrailers(s *pstream, fields []hpack.HeaderField, end bool) 
 	if !end || !r.reqTrailers || s.recvEnd || s.got != r.reqLen {
 		p.w.fatalf("%v: %v: bad trailers %v after %d bytes", p, r, fields, s.got)
 	}
-	s.recvEnd = true
+	s.recvEnd, s.trailers = true, slices.Clone(fields)
 }
 
 func (p *peer) serverAct(s *pstream, all bool) (moved bool) {
