@@ -637,6 +637,24 @@ func TestFailedDialWaits(t *testing.T) {
 	s.finish()
 }
 
+// TestFailedDialIsRepeated: a call that waits behind calls that may last for
+// ever gets its connection when the host takes one again, though nothing else
+// happens.
+func TestFailedDialIsRepeated(t *testing.T) {
+	s := newScript(t, nil, func(_ *call.Manager, o *call.UpstreamOptions) { o.MaxStreams, o.MaxConnections = 1, 2 })
+	r1 := s.call(&rpc{grpc: true})
+	s.dialsFail = true
+	r2 := s.call(&rpc{grpc: true})
+	s.pass(time.Second)
+	s.expect(r2, "not ended")
+	s.dialsFail = false
+	s.pass(300 * time.Millisecond)
+	s.reply(r2, 0, true, trailersOnly(r2, "0")...)
+	s.expect(r2, "200 grpc 0")
+	s.reply(r1, 0, true, trailersOnly(r1, "0")...)
+	s.finish()
+}
+
 // TestNoResetAfterTheEnd: an attempt whose stream both sides have ended is not
 // reset when the call is tried again.
 func TestNoResetAfterTheEnd(t *testing.T) {

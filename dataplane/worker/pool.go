@@ -28,6 +28,7 @@ type hostPool struct {
 	pending     int
 	retired     bool        // no set picks the host: connections end when idle
 	noDial      clock.Nanos // after a failed dial, not before this instant
+	redial      clock.Timer // at noDial, if somebody waits
 	lastFailure relay.Failure
 }
 
@@ -40,7 +41,7 @@ const (
 	// at once.
 	queuedPerDial = 100
 	// dialPause follows a failed dial while other connections to the host take
-	// new streams: the queue waits for them.
+	// new streams: the queue waits for them, but not for ever.
 	dialPause = 250 * time.Millisecond
 	// maxDraining times MaxConnections is the limit of all connections.
 	maxDraining = 4
@@ -56,6 +57,7 @@ func (w *Worker) poolOf(h call.Host) *hostPool {
 		if o := p.target.Options; o != nil {
 			p.opt = *o
 		}
+		p.redial.Owner = p
 		p.scope = p.opt.Cluster
 		if p.opt.ConnectTimeout <= 0 {
 			p.opt.ConnectTimeout = defaultConnectTimeout
@@ -149,6 +151,9 @@ func (p *hostPool) unlink(a *relay.Attempt) {
 		a.Next.Prev = a.Prev
 	}
 	a.Next, a.Prev, a.Queued = nil, nil, false
+	if p.head == nil {
+		p.w.core.Wheel.Stop(&p.redial)
+	}
 	p.pending--
 	if l := p.target.Limits; l != nil {
 		l.Pending.Release()
@@ -217,7 +222,11 @@ func (p *hostPool) serve() {
 // Connections that only finish their streams do not count, but for a bound on
 // how many of them a host that keeps saying GOAWAY can make us hold.
 func (p *hostPool) dial() {
-	if p.head == nil || p.w.now < p.noDial && p.usable() > 0 {
+	if p.head == nil {
+		return
+	}
+	if p.w.now < p.noDial && p.usable() > 0 {
+		p.w.core.Wheel.Set(&p.redial, p.noDial)
 		return
 	}
 	for p.head != nil && (p.dials == 0 || p.pending > queuedPerDial*p.dials) &&
@@ -229,6 +238,9 @@ func (p *hostPool) dial() {
 		p.conns = append(p.conns, p.w.newUp(p))
 	}
 }
+
+// Expire implements clock.Expirer: the pause after a failed dial is over.
+func (p *hostPool) Expire(*clock.Timer, clock.Nanos) { p.dial() }
 
 // usable counts the connections that take, or will take, new streams.
 func (p *hostPool) usable() (n int) {
