@@ -28,6 +28,7 @@ type Conn struct {
 	dead         bool
 	closeDue     bool // EventClosed is to be delivered
 	flushing     bool // in Handler.Flush
+	behind       bool // see Behind
 	waking       bool // in runRing
 	wakeDue      bool // run the ring after this frame
 	tickChanged  bool
@@ -84,7 +85,7 @@ type Conn struct {
 	// Times of Tick.
 	next      clock.Nanos
 	lastRead  clock.Nanos
-	outSince  clock.Nanos // output is pending without progress since; 0: not
+	outSince  clock.Nanos // output, or what is behind it, waits without progress since; 0: not
 	pingAt    clock.Nanos // the last keepalive PING was sent
 	pingDue   clock.Nanos // the next one is; 0: none
 	idleSince clock.Nanos

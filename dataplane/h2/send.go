@@ -276,7 +276,7 @@ func (c *Conn) Wrote(now clock.Nanos, n int) {
 		c.probeLeft(now)
 	}
 	switch {
-	case c.out.n == 0:
+	case c.out.n == 0 && !c.behind:
 		c.outSince = 0
 	case n > 0 || c.outSince == 0:
 		c.outSince = now
@@ -290,6 +290,21 @@ func (c *Conn) Wrote(now clock.Nanos, n int) {
 		c.runRing()
 	}
 	c.leave()
+}
+
+// Behind says whether the driver holds bytes that Wrote was told of and that
+// the peer has not taken: what TLS has encrypted. They are waited for like
+// Output, and each call but the first says that some have left.
+func (c *Conn) Behind(now clock.Nanos, yes bool) {
+	if !yes && !c.behind {
+		return
+	}
+	c.behind = yes
+	c.outSince = 0
+	if yes || c.out.n > 0 {
+		c.outSince = max(1, now)
+		c.wantAfter(now, c.cfg.SlowReader)
+	}
 }
 
 // queue puts s at the end of the ring of streams blocked by the connection.

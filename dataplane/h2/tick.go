@@ -137,7 +137,7 @@ func (c *Conn) timeout(code ErrCode, counter *uint64, reason string) {
 }
 
 func (c *Conn) slowReader(t *ticker) bool {
-	if c.out.n == 0 {
+	if c.out.n == 0 && !c.behind {
 		return false
 	}
 	if c.outSince == 0 {

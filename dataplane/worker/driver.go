@@ -108,6 +108,7 @@ type Driver interface {
 //	k.eof(err error)      the peer's FIN (nil) or a read error; the last call about reading
 //	k.writable() bool     the socket takes bytes again; false: all is written, disarm;
 //	                      true: still blocked, stay armed (Arm was not called again)
+//	k.progress()          the socket took some of the ciphertext that the driver holds
 //	k.dialed(err error)   the answer to Dial
 //
 // Each of them may kill k: check k.dead after it.

@@ -85,6 +85,9 @@ func (k *Sock) writeOnce() (n int, ok bool) {
 		return n, false
 	}
 	if again {
+		if n == k.conn.Output().Len() { // the driver holds some of it
+			k.conn.Behind(w.now, true)
+		}
 		k.armed = true
 		w.driver.Arm(k)
 	}

@@ -128,7 +128,11 @@ func (c *netConn) sent() bool {
 	if c.tls == nil {
 		return true
 	}
+	before := len(c.tls.out)
 	done, _ := c.d.send(c) // reading tells of the error
+	if !done && len(c.tls.out) < before {
+		c.k.progress()
+	}
 	return done
 }
 

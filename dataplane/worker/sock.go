@@ -170,8 +170,15 @@ func (k *Sock) eof(err error) {
 // reports whether the sock is still blocked.
 func (k *Sock) writable() bool {
 	k.armed = false
+	k.conn.Behind(k.w.now, false)
 	k.w.flushSock(k)
 	return !k.dead && k.armed
+}
+
+// progress tells that the socket took some of what the driver holds.
+func (k *Sock) progress() {
+	k.conn.Behind(k.w.now, true)
+	k.moveTick()
 }
 
 // dialed is the answer to Driver.Dial.

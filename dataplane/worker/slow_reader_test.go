@@ -1,0 +1,59 @@
+//go:build unix
+
+package worker
+
+import (
+	"net"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// TestSlowReader: a client that takes nothing for so long is given up, whether
+// what it does not take waits in HTTP/2's output or, encrypted, behind it; one
+// that takes little is not.
+func TestSlowReader(t *testing.T) { plainAndTLS(t, testSlowReader) }
+
+func testSlowReader(t *testing.T, secure bool) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	const limit = 2 * time.Second
+	r := newRig(t, 1, secure)
+	w := r.g.workers[0]
+	slow, silent := r.dial(), r.dial()
+	slow.settle()
+	silent.settle()
+	w.mu.Lock()
+	cfg := w.chains[r.chain].cfg
+	cfg.SlowReader = limit
+	cfg.HiWater = maxEncrypt - 8<<10 // so that much is encrypted at once
+	w.eachDown(func(d *downConn) { _ = d.sock.impl.(*netConn).nc.(*net.TCPConn).SetWriteBuffer(16 << 10) })
+	w.mu.Unlock()
+	for _, c := range []*client{slow, silent} {
+		_ = c.tcp.SetReadBuffer(16 << 10)
+		c.get(1, "/"+strconv.Itoa(8<<20)) // more than all buffers hold
+		c.send()
+	}
+	count := func() (conns int, given uint64) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.downs, w.downH2.SlowReader
+	}
+	b := make([]byte, 4<<10)
+	deadline := time.Now().Add(5 * limit)
+	for n := uint64(0); n == 0; _, n = count() {
+		if time.Now().After(deadline) {
+			t.Fatal("the client that reads nothing is still served")
+		}
+		_, _ = slow.Conn.Read(b)
+		time.Sleep(40 * time.Millisecond) // the pace of a thin line
+	}
+	for until := time.Now().Add(limit * 3 / 2); time.Now().Before(until); {
+		_, _ = slow.Conn.Read(b)
+		time.Sleep(40 * time.Millisecond)
+	}
+	if conns, n := count(); conns != 1 || n != 1 {
+		t.Errorf("%d connections are left, %d were given up, want the one that reads", conns, n)
+	}
+}
