@@ -108,8 +108,10 @@ func (k *socket) adoptLocked(b *binding) {
 	_ = k.ln.SetDeadline(time.Time{})
 }
 
-// closeLocked closes k and forgets it.
+// closeLocked closes k and forgets it. From then on its address may be another
+// socket's.
 func (k *socket) closeLocked() {
+	k.closing = false
 	delete(k.s.sockets, k.key)
 	// The path goes before the descriptor: nobody else can have bound it yet.
 	if k.addr.Network == "unix" && k.addr.Address[0] != '@' {
@@ -198,10 +200,11 @@ func (k *socket) extend() bool {
 func (k *socket) closeIfClosing() bool {
 	k.s.mu.Lock()
 	defer k.s.mu.Unlock()
-	if k.closing {
-		k.closeLocked()
+	if !k.closing {
+		return false
 	}
-	return k.closing
+	k.closeLocked()
+	return true
 }
 
 // connInfo describes an accepted connection.

@@ -121,6 +121,29 @@ func TestBindReservesWithoutListening(t *testing.T) {
 	_ = c.Close()
 }
 
+// TestGraceAfterSuccessor: a socket whose grace is over when another one has
+// its address already leaves that alone. Its goroutine may have waited for the
+// lock under which it was replaced.
+func TestGraceAfterSuccessor(t *testing.T) {
+	for _, addr := range []string{filepath.Join(t.TempDir(), "s"), freeAddress(t)} {
+		s := newServer(t)
+		l := newListener(t, "a", addr)
+		mustServe(t, s, l)
+		old := s.bindings["a"].sockets[0]
+		s.Remove("a")
+		next := newListener(t, "a", addr)
+		next.ReusePort = false // another kind of socket: it is not taken over
+		mustServe(t, s, next)
+		old.closeIfClosing()
+		c, err := net.Dial(next.Addresses[0].Network, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+		mustServe(t, s, next) // finds its socket
+	}
+}
+
 // An address that another process has: the error names the listener, each
 // address and the cause, and nothing stays reserved.
 func TestBindTaken(t *testing.T) {
