@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +52,40 @@ func TestHeadBlock(t *testing.T) {
 		t.Errorf("x = %q, want first", v)
 	}
 	w.done(t)
+}
+
+// TestKeepaliveOfSlowReader: while the peer is not read because it does not take
+// what it asked for, its silence is ours; what it takes is its sign of life. One
+// that takes nothing is given up.
+func TestKeepaliveOfSlowReader(t *testing.T) {
+	for _, takes := range []int{10, 0} {
+		w := newWorld(t, "server keepalive=15s hiwater=1000")
+		w.blocked = true
+		w.run(t, "x5 > HEADERS {1+2i} end std")
+		w.run(t, "x5 headers {1+2i} end x={10+1i}"+strings.Repeat("x", 600))
+		w.run(t, "time +15s") // a PING, behind all that
+		for range 4 {
+			if !w.c.StopReading() {
+				t.Fatal("the peer would be read")
+			}
+			w.c.Wrote(w.now, takes)
+			w.run(t, "time +3s")
+		}
+		if want := takes == 0; w.c.Dead() != want {
+			t.Errorf("it takes %d bytes at a time: given up %v, want %v", takes, w.c.Dead(), want)
+		}
+		if takes > 0 {
+			w.blocked = false
+			w.settle(t)
+			w.run(t, "time +9s")
+			w.run(t, "> PING ack sluiceka")
+			w.run(t, "time +9s")
+			if w.c.Dead() {
+				t.Error("given up after its ACK")
+			}
+		}
+		w.done(t)
+	}
 }
 
 // TestLinger: attempts that still run for streams the client has reset count to

@@ -270,6 +270,9 @@ func (c *Conn) reset(s *Stream, e StreamError) {
 // Wrote says that the driver's write took n bytes of Output, possibly none. It
 // wakes streams that waited for room, unless it is called from Handler.Flush.
 func (c *Conn) Wrote(now clock.Nanos, n int) {
+	if n > 0 {
+		c.takes(now)
+	}
 	c.out.advance(n)
 	c.ctl.wrote(&c.out)
 	if c.tune.probePos != 0 {
@@ -292,12 +295,23 @@ func (c *Conn) Wrote(now clock.Nanos, n int) {
 	c.leave()
 }
 
+// takes notes that the peer has taken something. While it is not read that is
+// its sign of life: its silence is ours.
+func (c *Conn) takes(now clock.Nanos) {
+	if c.StopReading() {
+		c.lastRead = now
+	}
+}
+
 // Behind says whether the driver holds bytes that Wrote was told of and that
 // the peer has not taken: what TLS has encrypted. They are waited for like
 // Output, and each call but the first says that some have left.
 func (c *Conn) Behind(now clock.Nanos, yes bool) {
 	if !yes && !c.behind {
 		return
+	}
+	if c.behind {
+		c.takes(now)
 	}
 	c.behind = yes
 	c.outSince = 0
