@@ -249,7 +249,7 @@ func (b *binding) serve(nc net.Conn) {
 }
 
 // place waits for room among the connections that no worker has yet; those that
-// come later wait in the accept queue. False: there is none.
+// come later wait in the accept queue. False: there is none, or it is too late.
 func (b *binding) place(drop context.CancelCauseFunc) (*pending, bool) {
 	for begin := time.Now(); ; time.Sleep(roomPoll) {
 		now := time.Now()
@@ -257,7 +257,7 @@ func (b *binding) place(drop context.CancelCauseFunc) (*pending, bool) {
 		if now.Sub(begin) >= roomTime {
 			crowded = 0
 		}
-		if p, ok := b.pending.add(now, crowded, drop, &b.stats); ok || crowded == 0 {
+		if p, ok := b.pending.add(now, crowded, drop, &b.stats); ok || crowded == 0 || b.s.handshakeCtx.Err() != nil {
 			return p, ok
 		}
 	}

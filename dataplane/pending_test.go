@@ -179,6 +179,37 @@ func TestSilentClientsMakeRoom(t *testing.T) {
 	}
 }
 
+// TestShutdownOfFullHouse: clients in the accept queue, who wait until others
+// have had their turns, do not hold Shutdown up beyond its time.
+func TestShutdownOfFullHouse(t *testing.T) {
+	s, err := New(Options{Concurrency: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := tlstest.CA(t, "ca")
+	ctx := serverTLS(t, transport.ServerOptions{Certificates: []*transport.Secret[transport.Certificate]{secret(t, ca.Leaf(t, "a", tlstest.DNS("a.org")))}})
+	mustServe(t, s, secured(t, &listener.Chain{Key: 1, Match: listener.Match{TransportProtocol: listener.TransportTLS}, Manager: &call.Manager{Director: answer{"x"}}, TLS: ctx}))
+	b := s.bindings["a"]
+	for range maxPending {
+		p, _ := b.pending.add(time.Now(), crowdedTime, func(error) {}, &b.stats)
+		p.Hello()
+	}
+	for range 5 {
+		nc, err := net.Dial("tcp", s.Listeners()[0].Addresses[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = nc.Close() }()
+	}
+	soon, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_ = s.Shutdown(soon)
+	if late := time.Since(begin); late > roomTime {
+		t.Errorf("Shutdown took %v", late)
+	}
+}
+
 // helloOnly says a ClientHello and nothing more.
 func helloOnly(nc net.Conn) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -261,12 +261,24 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stats.active.Set(0)
 	s.mu.Unlock()
 
+	stop := context.AfterFunc(ctx, s.closeQueues)
 	s.accepting.Wait()
+	stop()
 	grace := time.AfterFunc(handshakeGrace, s.endHandshakes)
 	s.securing.Wait()
 	grace.Stop()
 	s.endHandshakes()
 	return s.group.Shutdown(ctx)
+}
+
+// closeQueues ends what Shutdown waits for before the workers: the time is over.
+func (s *Server) closeQueues() {
+	s.endHandshakes()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.sockets {
+		k.closeLocked()
+	}
 }
 
 // leave makes connections drain while addresses still accept.
