@@ -46,6 +46,7 @@ type updates struct {
 
 	version string    // last accepted
 	at      time.Time // when
+	joined  uint64    // subscriptions that were added to this one
 }
 
 func (u *updates) accept(version string) {
@@ -53,11 +54,23 @@ func (u *updates) accept(version string) {
 	u.version, u.at = version, time.Now()
 }
 
+// join adds o, another subscription that has the same name in the stats.
+func (u *updates) join(o *updates) {
+	u.success += o.success
+	u.rejected += o.rejected
+	u.failure += o.failure
+	u.timeout += o.timeout
+	u.joined += 1 + o.joined
+	if o.at.After(u.at) {
+		u.version, u.at = o.version, o.at
+	}
+}
+
 // stats hands out the counters by the last part of Envoy's names
 // (SUBSCRIPTION_STATS). An attempt is counted when it begins, and there is
 // always one under way.
 func (u *updates) stats(add func(name string, value uint64, gauge bool)) {
-	add("update_attempt", 1+u.success+u.rejected+u.failure+u.timeout, false)
+	add("update_attempt", 1+u.joined+u.success+u.rejected+u.failure+u.timeout, false)
 	add("update_success", u.success, false)
 	add("update_rejected", u.rejected, false)
 	add("update_failure", u.failure, false)
@@ -108,27 +121,41 @@ func (m *Manager) fetchTimeouts() map[string]uint64 {
 	return out
 }
 
-// edsStats are those of the endpoints, under the names of their clusters.
+// edsStats are those of the endpoints, under the names of their clusters; of
+// several that one name stands for, their sums.
 func (m *Manager) edsStats(r *telemetry.Registry, add func(telemetry.Stat)) {
-	done := map[call.Scope]bool{} // two versions of a cluster have one name
+	type sum struct {
+		updates   updates
+		unchanged uint64
+	}
+	sums := map[call.Scope]*sum{}
 	for _, es := range m.endpoints {
+		counted := map[call.Scope]bool{}
 		for u := range es.users {
 			scope := u.cl.Scope()
-			if done[scope] {
+			if counted[scope] {
 				continue
 			}
-			done[scope] = true
-			show := func(name string, value uint64, gauge bool) {
-				if st, ok := r.Within(scope, name, value); ok {
-					st.Gauge = gauge
-					add(st)
-				}
+			counted[scope] = true
+			if s := sums[scope]; s != nil {
+				s.updates.join(&es.updates)
+				s.unchanged += es.unchanged
+			} else {
+				sums[scope] = &sum{es.updates, es.unchanged}
 			}
-			es.updates.stats(show)
-			show("update_empty", 0, false) // a name that is missing in a response has not changed
-			show("update_no_rebuild", es.unchanged, false)
-			show("assignment_stale", 0, false) // endpoint_stale_after is ignored
 		}
+	}
+	for scope, s := range sums {
+		show := func(name string, value uint64, gauge bool) {
+			if st, ok := r.Within(scope, name, value); ok {
+				st.Gauge = gauge
+				add(st)
+			}
+		}
+		s.updates.stats(show)
+		show("update_empty", 0, false) // a name that is missing in a response has not changed
+		show("update_no_rebuild", s.unchanged, false)
+		show("assignment_stale", 0, false) // endpoint_stale_after is ignored
 	}
 }
 

@@ -69,6 +69,34 @@ func TestUpdateStats(t *testing.T) {
 	})
 }
 
+// Clusters of one alt_stat_name count together, at each scrape alike: their
+// endpoints come by two names, one of which is updated more often.
+func TestEndpointStatsOfOneName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.command([]string{"bootstrap"}, cdsOnly)
+		r := telemetry.NewRegistry()
+		w.m.registry, w.m.clusterIntake.env.Registry = r, r
+		r.Func(func(add func(telemetry.Stat)) { w.m.updateStats(r, add) })
+		const cluster = "- {name: NAME, alt_stat_name: s, type: EDS, http2_protocol_options: {}, eds_cluster_config: {eds_config: {ads: {}}}}\n"
+		const endpoints = "- {cluster_name: NAME, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}}]}]}\n"
+		w.command([]string{"cds", "1"}, strings.ReplaceAll(cluster, "NAME", "a")+strings.ReplaceAll(cluster, "NAME", "b"))
+		w.command([]string{"eds", "1"}, strings.ReplaceAll(endpoints, "NAME", "a")+strings.ReplaceAll(endpoints, "NAME", "b"))
+		w.command([]string{"eds", "2"}, strings.ReplaceAll(endpoints, "NAME", "a"))
+		want := map[string]uint64{
+			"cluster.s.update_success": 3, "cluster.s.update_attempt": 5, "cluster.s.update_no_rebuild": 1, "cluster.s.version": xxh64("2"),
+		}
+		for range 20 {
+			for _, s := range r.Collect(nil) {
+				if n, ok := want[s.Name]; ok && s.Value != n {
+					t.Fatalf("%s is %d, want %d", s.Name, s.Value, n)
+				}
+			}
+		}
+	})
+}
+
 // A listener that changes and changes back while it warms does not warm any more.
 func TestWarmingIsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
