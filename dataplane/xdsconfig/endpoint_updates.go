@@ -34,6 +34,7 @@ func (m *Manager) applyEndpoints(b *batch[*cluster.Assignment]) {
 	for _, res := range b.resources {
 		es := m.endpoints[res.name]
 		if es == nil || !es.used() {
+			m.keepEndpoints(res, b.response.Version)
 			continue // no cluster wants it any more
 		}
 		if res.err != nil {
@@ -63,6 +64,28 @@ func (m *Manager) applyEndpoints(b *batch[*cluster.Assignment]) {
 		}
 	}
 	m.applied(b.response, b.fault())
+}
+
+// keepEndpoints takes in what came after the last user had gone. It is
+// acknowledged, so it will not come again when there is another user.
+func (m *Manager) keepEndpoints(res *resource[*cluster.Assignment], version string) {
+	if res.err != nil {
+		return
+	}
+	es := m.endpoints[res.name]
+	if es == nil {
+		es = &endpointState{users: map[*clusterUnit]bool{}, lapsed: true}
+		m.endpoints[res.name] = es
+		m.lapseEndpoints(res.name)
+	}
+	es.res, es.version, es.updated, es.failure = res, version, time.Now(), nil
+}
+
+// lapseEndpoints keeps endpoints without a user for a while.
+func (m *Manager) lapseEndpoints(name string) {
+	if old, full := m.lapsedEndpoints.keep(name); full {
+		delete(m.endpoints, old)
+	}
 }
 
 // setEndpoints gives u its endpoints, whether it warms for them or serves. It
@@ -130,7 +153,5 @@ func (m *Manager) releaseEndpoints(u *clusterUnit) {
 		delete(m.endpoints, name)
 		return
 	}
-	if old, full := m.lapsedEndpoints.keep(name); full {
-		delete(m.endpoints, old)
-	}
+	m.lapseEndpoints(name)
 }

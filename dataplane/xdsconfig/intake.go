@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -167,13 +168,17 @@ func (in *intake[C]) one(name string, m proto.Message, x *anypb.Any, raw fingerp
 	return res
 }
 
-// recheck compiles what b skipped and is wanted by the time it is applied: the
-// response will be acknowledged, so the server will not send it again. It runs
-// on the configuration goroutine and leaves the intake's own state alone. That
-// the two overlap is rare enough to compile there.
-func (in *intake[C]) recheck(b *batch[C], wanted func(name string) bool) {
+// recheck compiles what b skipped and is wanted by the time it is applied, or is
+// news of what is kept although nobody uses it: the response will be
+// acknowledged, so the server will not send it again. It runs on the
+// configuration goroutine and leaves the intake's own state alone. That the two
+// overlap is rare enough to compile there. state tells whether a name is wanted,
+// and its last good version, nil if there is none.
+func (in *intake[C]) recheck(b *batch[C], state func(name string) (wanted bool, last *resource[C])) {
 	for _, s := range b.skipped {
-		if !wanted(s.name) || slices.ContainsFunc(b.resources, func(r *resource[C]) bool { return r.name == s.name }) {
+		wanted, last := state(s.name)
+		news := last != nil && !bytes.Equal(last.content.GetValue(), s.content.GetValue())
+		if !wanted && !news || slices.ContainsFunc(b.resources, func(r *resource[C]) bool { return r.name == s.name }) {
 			continue
 		}
 		m := in.message()
@@ -181,7 +186,9 @@ func (in *intake[C]) recheck(b *batch[C], wanted func(name string) bool) {
 			continue // it was read before
 		}
 		res := &resource[C]{name: s.name, content: s.content, print: fingerprintOf(m)}
-		res.value, res.err = in.compile(m, in.env)
+		if res.value, res.err = in.compile(m, in.env); res.err != nil && !wanted {
+			continue // it was not asked for
+		}
 		b.resources = append(b.resources, res)
 	}
 	b.skipped = nil

@@ -171,21 +171,36 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 
 func (m *Manager) endpointBatch(b *batch[*cluster.Assignment]) {
 	m.box.post(func() {
-		m.endpointIntake.recheck(b, func(name string) bool { es := m.endpoints[name]; return es != nil && es.used() })
+		m.endpointIntake.recheck(b, func(name string) (bool, *resource[*cluster.Assignment]) {
+			if es := m.endpoints[name]; es != nil {
+				return es.used(), es.res
+			}
+			return false, nil
+		})
 		m.applyEndpoints(b)
 	})
 }
 
 func (m *Manager) routeBatch(b *batch[*route.Table]) {
 	m.box.post(func() {
-		m.routeIntake.recheck(b, func(name string) bool { rs := m.routes[name]; return rs != nil && rs.used() })
+		m.routeIntake.recheck(b, func(name string) (bool, *resource[*route.Table]) {
+			if rs := m.routes[name]; rs != nil {
+				return rs.used(), rs.res
+			}
+			return false, nil
+		})
 		m.applyRoutes(b)
 	})
 }
 
 func (m *Manager) secretBatch(b *batch[*tlsv3.Secret]) {
 	m.box.post(func() {
-		m.secretIntake.recheck(b, func(name string) bool { ss := m.secrets[name]; return ss != nil && ss.used() })
+		m.secretIntake.recheck(b, func(name string) (bool, *resource[*tlsv3.Secret]) {
+			if ss := m.secrets[name]; ss != nil {
+				return ss.used(), ss.res
+			}
+			return false, nil
+		})
 		m.applySecrets(b)
 	})
 }

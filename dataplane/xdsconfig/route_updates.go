@@ -35,6 +35,7 @@ func (m *Manager) applyRoutes(b *batch[*route.Table]) {
 	for _, res := range b.resources {
 		rs := m.routes[res.name]
 		if rs == nil || !rs.used() {
+			m.keepRoutes(res, b.response.Version)
 			continue // no listener wants it any more
 		}
 		if res.err != nil {
@@ -62,6 +63,28 @@ func (m *Manager) applyRoutes(b *batch[*route.Table]) {
 		}
 	}
 	m.applied(b.response, b.fault())
+}
+
+// keepRoutes is keepEndpoints for routes.
+func (m *Manager) keepRoutes(res *resource[*route.Table], version string) {
+	if res.err != nil {
+		return
+	}
+	rs := m.routes[res.name]
+	if rs == nil {
+		rs = &routeState{cell: m.cells.get(res.name), users: map[*listenerUnit]bool{}, lapsed: true}
+		m.routes[res.name] = rs
+		m.lapseRoutes(res.name)
+	}
+	rs.cell.table.Store(res.value)
+	rs.res, rs.version, rs.updated, rs.failure = res, version, time.Now(), nil
+}
+
+// lapseRoutes keeps routes without a user for a while.
+func (m *Manager) lapseRoutes(name string) {
+	if old, full := m.lapsedRoutes.keep(name); full {
+		delete(m.routes, old)
+	}
 }
 
 // routesKnown ends the wait of all users of rs.
@@ -135,8 +158,6 @@ func (m *Manager) releaseRoutes(u *listenerUnit) {
 			delete(m.routes, src.Name)
 			continue
 		}
-		if old, full := m.lapsedRoutes.keep(src.Name); full {
-			delete(m.routes, old)
-		}
+		m.lapseRoutes(src.Name)
 	}
 }

@@ -189,8 +189,8 @@ func (m *Manager) releaseSecrets(s *secretSet) {
 		m.dirty.secrets = true
 		if ss.res == nil {
 			delete(m.secrets, b.src.Name)
-		} else if old, full := m.lapsedSecrets.keep(b.src.Name); full {
-			delete(m.secrets, old)
+		} else {
+			m.lapseSecret(b.src.Name)
 		}
 	}
 	s.bound, s.stops, s.timers = nil, nil, nil
@@ -209,6 +209,7 @@ func (m *Manager) applySecrets(b *batch[*tlsv3.Secret]) {
 	for _, res := range b.resources {
 		ss := m.secrets[res.name]
 		if ss == nil || !ss.used() {
+			m.keepSecret(res, b.response.Version)
 			continue // nobody wants it any more
 		}
 		err := res.err
@@ -229,6 +230,27 @@ func (m *Manager) applySecrets(b *batch[*tlsv3.Secret]) {
 		ss.updates.accept(ss.version)
 	}
 	m.applied(b.response, b.fault(errs...))
+}
+
+// keepSecret is keepEndpoints for secrets.
+func (m *Manager) keepSecret(res *resource[*tlsv3.Secret], version string) {
+	if res.err != nil {
+		return
+	}
+	ss := m.secrets[res.name]
+	if ss == nil {
+		ss = &secretState{users: map[*boundSecret]bool{}, lapsed: true}
+		m.secrets[res.name] = ss
+		m.lapseSecret(res.name)
+	}
+	ss.res, ss.version, ss.updated, ss.failure = res, version, time.Now(), nil
+}
+
+// lapseSecret keeps a secret without a user for a while.
+func (m *Manager) lapseSecret(name string) {
+	if old, full := m.lapsedSecrets.keep(name); full {
+		delete(m.secrets, old)
+	}
 }
 
 func (m *Manager) applySecret(ss *secretState, res *resource[*tlsv3.Secret]) error {
