@@ -179,8 +179,14 @@ func (l *loader) loadGroup(root, name string) (*Group, error) {
 			folders = append(folders, folder)
 		}
 	}
+	files := 0
 	for _, folder := range folders {
-		errs = append(errs, l.loadFolder(root, folder, g.Resources)...)
+		n, faults := l.loadFolder(root, folder, g.Resources)
+		files += n
+		errs = append(errs, faults...)
+	}
+	if files == 0 && len(errs) == 0 {
+		errs = append(errs, at(name, errNoFiles)...)
 	}
 	if len(errs) > 0 {
 		_, err := Check(g) // of what could be read: one run tells all
@@ -213,18 +219,23 @@ func readGroupFile(root, name string) (gf groupFile, errs []error) {
 	return gf, errs
 }
 
+// errNoFiles is the fault of a group whose folders have no files: they are
+// probably being written, as in errEmpty.
+var errNoFiles = errors.New("no file with resources; for a group that has none on purpose, make one with an empty list")
+
 // loadFolder adds the resources of one folder's files, in the order of their
-// names.
-func (l *loader) loadFolder(root, folder string, to Resources) (errs []error) {
+// names, and returns how many files there are.
+func (l *loader) loadFolder(root, folder string, to Resources) (files int, errs []error) {
 	ents, err := os.ReadDir(filepath.Join(root, folder))
 	if err != nil {
-		return at(folder, err)
+		return 0, at(folder, err)
 	}
 	for _, e := range ents {
 		name := e.Name()
 		if name[0] == '.' || name == groupFileName || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name)) {
 			continue
 		}
+		files++
 		f := l.file(root, path.Join(folder, name))
 		errs = append(errs, f.errs...)
 		for _, r := range f.resources {
@@ -233,7 +244,7 @@ func (l *loader) loadFolder(root, folder string, to Resources) (errs []error) {
 			}
 		}
 	}
-	return errs
+	return files, errs
 }
 
 // file returns what a file holds: as parsed before, if it has not changed.

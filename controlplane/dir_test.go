@@ -107,6 +107,16 @@ func TestLoadDir(t *testing.T) {
 			},
 		},
 		{
+			name:   "no file yet, perhaps being written",
+			files:  files{"edge/group.yaml": "include: [_shared]\nnodes: {ids: [canary]}\n", "_shared/README.md": "x"},
+			faults: []string{`edge: no file with resources; for a group that has none on purpose, make one with an empty list`},
+		},
+		{
+			name:  "all files in an included folder",
+			files: files{"edge/group.yaml": "include: [_shared]\n", "_shared/a.yaml": resourcesYAML(clusterYAML("blue"))},
+			want:  []string{"CDS blue"},
+		},
+		{
 			name:  "not what is expected",
 			files: files{"edge/a.yaml": "resource: []\n", "edge/b.yaml": "[1]", "edge/c.yaml": "resources: {}\n---\nx: 1\nx: 2\n", "edge/d.yaml": "nonce: x\n---\n...\n--- [2]\n"},
 			faults: []string{
