@@ -380,7 +380,7 @@ func (c *Conn) GoingAway() bool {
 }
 
 // Dead reports that the connection is over: Feed takes no more; what is left of
-// Output is to be written once, then the socket closed.
+// Output is to be written, then the socket closed.
 func (c *Conn) Dead() bool { return c.dead }
 
 // Linger says that n more (or fewer) attempts of streams the peer has reset

@@ -88,6 +88,26 @@ func TestKeepaliveOfSlowReader(t *testing.T) {
 	}
 }
 
+// TestLastWords: what is left to write of a connection that is over waits for
+// its peer as long as any output, and no longer.
+func TestLastWords(t *testing.T) {
+	w := newWorld(t, "server")
+	w.blocked = true
+	w.run(t, "> HEADERS 1 end std")
+	w.run(t, "headers 1 :status=200")
+	w.run(t, "data 1 1000 end")
+	w.run(t, "shutdown 2")
+	w.run(t, "time +29s")
+	if !w.c.Dead() || !w.c.Unsent() {
+		t.Fatalf("after 29 s: over %v, output waits %v", w.c.Dead(), w.c.Unsent())
+	}
+	w.run(t, "time +1s")
+	if n := w.ctr.SlowReader; w.c.Unsent() || n != 1 {
+		t.Errorf("after 30 s: output waits %v, slow_reader is %d", w.c.Unsent(), n)
+	}
+	w.done(t)
+}
+
 // TestLinger: attempts that still run for streams the client has reset count to
 // its concurrency.
 func TestLinger(t *testing.T) {

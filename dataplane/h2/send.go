@@ -321,6 +321,9 @@ func (c *Conn) Behind(now clock.Nanos, yes bool) {
 	}
 }
 
+// Unsent reports whether output, or what is behind it, waits for the peer.
+func (c *Conn) Unsent() bool { return c.out.n > 0 || c.behind }
+
 // queue puts s at the end of the ring of streams blocked by the connection.
 func (c *Conn) queue(s *Stream) {
 	if s.inQ {

@@ -45,8 +45,7 @@ func (c *Conn) armTimers() {
 func (c *Conn) Tick(now clock.Nanos) (next clock.Nanos) {
 	c.tickChanged = false
 	if c.dead {
-		c.next = 0
-		return 0
+		return c.lastWords(now)
 	}
 	c.enter(now)
 	var t ticker
@@ -56,11 +55,28 @@ func (c *Conn) Tick(now clock.Nanos) (next clock.Nanos) {
 	}
 	c.next = t.next
 	c.leave()
-	if c.dead {
-		c.next = 0
-	}
 	c.tickChanged = false
+	if c.dead {
+		return c.lastWords(now)
+	}
 	return c.next
+}
+
+// lastWords is Tick for a connection that is over: what is left of its output
+// waits for the peer no longer than before.
+func (c *Conn) lastWords(now clock.Nanos) clock.Nanos {
+	t := ticker{now: now}
+	if c.slowReader(&t) {
+		c.ctr.SlowReader++
+		c.giveUpOutput()
+	}
+	c.next = t.next
+	return c.next
+}
+
+func (c *Conn) giveUpOutput() {
+	c.out.discard()
+	c.behind = false
 }
 
 // ticker collects the earliest instant that is not due.
@@ -94,7 +110,7 @@ func (c *Conn) timeouts(t *ticker) bool {
 		c.timeout(ErrCodeEnhanceYourCalm, &c.ctr.HeaderTimeout, "header block not complete in time")
 	case c.slowReader(t):
 		c.fail(ErrCodeEnhanceYourCalm, &c.ctr.SlowReader, "output not read")
-		c.out.discard()
+		c.giveUpOutput()
 	case c.fullSince != 0 && t.due(c.fullSince, c.lim.StalledFor):
 		c.fullSince = max(1, t.now)
 		if s := c.Victim(t.now); s != nil {

@@ -109,15 +109,17 @@ func (k *Sock) writeNow() {
 	}
 }
 
-// over ends a connection that HTTP/2 is done with: its output is written once,
-// then come FIN and, at the peer's FIN or after lingerTime, the end.
+// over ends a connection that HTTP/2 is done with: its output is written, then
+// come FIN and, at the peer's FIN or after lingerTime, the end. A client's
+// connection that has drained may have last answers in its output: they have
+// the time that a slow reader has. Nobody waits for the rest of others.
 func (k *Sock) over() {
 	w := k.w
 	if !k.connected || k.ended && (k.conn.Output().Len() == 0 || k.armed) {
 		k.kill()
 		return
 	}
-	if k.lingering {
+	if k.lingering || k.down && k.cause == nil && !k.closingSoon && k.conn.Unsent() {
 		return
 	}
 	if k.conn.Output().Len() == 0 {

@@ -3,10 +3,13 @@
 package worker
 
 import (
+	"bytes"
 	"net"
 	"strconv"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // TestSlowReader: a client that takes nothing for so long is given up, whether
@@ -55,5 +58,48 @@ func testSlowReader(t *testing.T, secure bool) {
 	}
 	if conns, n := count(); conns != 1 || n != 1 {
 		t.Errorf("%d connections are left, %d were given up, want the one that reads", conns, n)
+	}
+}
+
+// TestLastAnswerIsTaken: a connection that drains ends when its client has taken
+// the last answer, however slowly.
+func TestLastAnswerIsTaken(t *testing.T) { plainAndTLS(t, testLastAnswerIsTaken) }
+
+func testLastAnswerIsTaken(t *testing.T, secure bool) {
+	r := newRig(t, 1, secure)
+	w := r.g.workers[0]
+	c := r.dial()
+	c.settle()
+	w.mu.Lock()
+	w.eachDown(func(d *downConn) { _ = d.sock.impl.(*netConn).nc.(*net.TCPConn).SetWriteBuffer(16 << 10) })
+	w.mu.Unlock()
+	_ = c.tcp.SetReadBuffer(16 << 10)
+	const n = 120_000 // more than the kernel holds, less than HTTP/2's output
+	c.get(1, "/"+strconv.Itoa(n))
+	c.send()
+	r.g.Drain(func(*Chain) bool { return true }, 0)
+	poll(t, "the connection is over", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		k := w.socks.next
+		return k.down && k.conn.Dead()
+	})
+	time.Sleep(2 * lingerTime)
+	var got []byte
+	for len(got) < n {
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		f, err := c.fr.ReadFrame()
+		if err != nil {
+			t.Fatalf("after %d of %d bytes: %v", len(got), n, err)
+		}
+		if d, ok := f.(*http2.DataFrame); ok {
+			got = append(got, d.Data()...)
+		}
+	}
+	if !bytes.Equal(got, pattern(n)) {
+		t.Error("the answer is a wrong one")
+	}
+	if err := c.closed(); err != nil {
+		t.Error(err)
 	}
 }
