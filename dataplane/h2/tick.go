@@ -189,10 +189,10 @@ func (c *Conn) scheduleKeepalive() {
 	if d <= 0 {
 		return
 	}
-	if most := uint64(d) / 100 * uint64(c.cfg.KeepaliveJitter); most > 0 && c.cfg.Rand != nil {
-		d += time.Duration(c.cfg.Rand.Uint64() % most)
-	}
 	c.pingDue = c.now.Add(d)
+	if most := uint64(d) / 100 * uint64(c.cfg.KeepaliveJitter); most > 0 && c.cfg.Rand != nil {
+		c.pingDue = c.pingDue.Add(time.Duration(c.cfg.Rand.Uint64() % most))
+	}
 	c.wantTick(c.pingDue)
 }
 

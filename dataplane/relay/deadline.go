@@ -184,7 +184,7 @@ func (x *Exchange) armTry(a *Attempt) {
 func (x *Exchange) next() clock.Nanos {
 	at := x.deadline
 	if x.idle > 0 {
-		at = earlier(at, x.active+clock.Nanos(x.idle))
+		at = earlier(at, x.active.Add(time.Duration(x.idle)))
 	}
 	at = earlier(at, x.requestBy)
 	at = earlier(at, x.holdUntil)
@@ -234,7 +234,7 @@ func (x *Exchange) Expire(_ *clock.Timer, now clock.Nanos) {
 		x.core.Counters.Inc(x.m.Scope, call.DownstreamRqTimeout)
 		x.reply(replyRequestTimeout)
 		return
-	case x.idle > 0 && now >= x.active+clock.Nanos(x.idle):
+	case x.idle > 0 && now >= x.active.Add(time.Duration(x.idle)):
 		x.core.Counters.Inc(x.m.Scope, call.DownstreamRqIdleTimeout)
 		x.reply(replyIdle)
 		return

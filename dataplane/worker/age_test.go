@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -67,6 +68,28 @@ func TestHoldLimit(t *testing.T) {
 	up := s.wk.clientConfig(&call.UpstreamOptions{HTTP2: o})
 	if want := max(h2.DefaultConfig(h2.Client).HoldLimit, s.wk.budget()); up.ConnWindow != 1<<20 || up.HoldLimit != want {
 		t.Errorf("upstream: window %d, lends %d, want %d", up.ConnWindow, up.HoldLimit, want)
+	}
+	s.finish()
+}
+
+// TestEndlessTimes: the longest durations that can be configured, which are
+// more than what is left of the clock, mean that nothing ever ends.
+func TestEndlessTimes(t *testing.T) {
+	const endless = math.MaxInt64
+	rt := &call.Route{Timeout: endless, MaxStreamDuration: endless, IdleTimeout: endless, Retry: &call.RetryPolicy{Max: 1, PerTry: endless}}
+	s := newScript(t, rt, func(m *call.Manager, o *call.UpstreamOptions) {
+		m.IdleTimeout, m.RequestTimeout, m.RequestHeadersTimeout, m.DrainTimeout = endless, endless, endless, endless
+		m.MaxConnectionDuration, m.MaxConnectionJitter, m.HTTP2.KeepaliveInterval = endless, 50, endless
+		o.IdleTimeout, o.MaxAge, o.MaxAgeJitter, o.HTTP2.KeepaliveInterval = endless, endless, 50, endless
+	})
+	for range 3 {
+		r := s.call(&rpc{grpc: true, reqLen: 10})
+		s.pass(time.Second)
+		s.reply(r, 0, true, trailersOnly(r, "0")...)
+		s.expect(r, "200 grpc 0")
+	}
+	if s.client.goawaySeen || s.client.pings != 0 {
+		t.Errorf("the client got GOAWAY %v, %d PINGs", s.client.goawaySeen, s.client.pings)
 	}
 	s.finish()
 }

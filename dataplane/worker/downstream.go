@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -74,7 +75,11 @@ func (w *Worker) endOf(m *call.Manager) (at clock.Nanos) {
 // configured, up to a tenth less.
 func (w *Worker) jitter(age time.Duration, percent float64) time.Duration {
 	if percent > 0 {
-		return age + time.Duration(percent/100*float64(age)*float64(w.rnd.Uint64()>>11)/(1<<53))
+		more := percent / 100 * float64(age) * float64(w.rnd.Uint64()>>11) / (1 << 53)
+		if more >= float64(math.MaxInt64-age) {
+			return math.MaxInt64
+		}
+		return age + time.Duration(more)
 	}
 	return age - time.Duration(w.rnd.Uint64()%uint64(age/10+1))
 }
