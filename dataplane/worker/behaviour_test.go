@@ -607,6 +607,26 @@ func TestRetiredWhileDialled(t *testing.T) {
 	s.finish()
 }
 
+// TestLongDial: a dial has the time that is configured for it. What is awaited
+// of the server is awaited from its end.
+func TestLongDial(t *testing.T) {
+	s := newScript(t, nil, func(_ *call.Manager, o *call.UpstreamOptions) { o.ConnectTimeout = 30 * time.Second })
+	r := s.begin()
+	for s.client.l.readable() {
+		s.batch(func() { s.client.l.feed(1 << 20) })
+	}
+	for range 15 {
+		s.now = s.now.Add(time.Second)
+		s.fireTimer()
+	}
+	s.settleNow()
+	s.expect(r, "200 grpc 0")
+	if n := s.wk.core.Counters[2][call.UpstreamCxTotal]; n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	s.finish()
+}
+
 // TestShutdownCutsWhatIsLeft: when the context ends, calls in progress get
 // UNAVAILABLE before their connections close.
 func TestShutdownCutsWhatIsLeft(t *testing.T) {

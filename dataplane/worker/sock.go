@@ -230,9 +230,10 @@ func (k *Sock) kill() {
 	w.driver.Shutdown(k)
 }
 
-// moveTick makes the timer follow the connection's.
+// moveTick makes the timer follow the connection's. While it is dialled nothing
+// is awaited of the peer, and the dial has a time of its own.
 func (k *Sock) moveTick() {
-	if k.conn.TickChanged() {
+	if k.connected && k.conn.TickChanged() {
 		if at := k.conn.NextTick(); at != 0 && !k.dead {
 			k.w.core.Wheel.Set(&k.tick, at)
 		}
