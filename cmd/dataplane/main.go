@@ -87,7 +87,7 @@ func run(o *options) error {
 		Drain: func(d admin.Drain) { srv.DrainListeners(dataplane.DrainOptions(d)) },
 		Listeners: func() (out []admin.Listener) {
 			for _, l := range srv.Listeners() {
-				out = append(out, admin.Listener{Name: l.Name, Addresses: l.Addresses})
+				out = append(out, admin.Listener(l))
 			}
 			return out
 		},

@@ -49,6 +49,7 @@ type Drain struct {
 type Listener struct {
 	Name      string
 	Addresses []string
+	Serving   bool // false: it warms, and accepts nothing yet
 }
 
 // Handler answers the administration paths. Safe for concurrent use.
@@ -80,7 +81,7 @@ func New(o Options) *Handler {
 	h.get("/stats", "counters and gauges (usedonly, filter=REGEX, format=json|prometheus)", h.stats)
 	h.get("/stats/prometheus", "counters and gauges for Prometheus", h.prometheus)
 	h.get("/server_info", "version, state, uptime, command line", h.serverInfo)
-	h.get("/listeners", "bound listeners (format=json)", h.listeners)
+	h.get("/listeners", "listeners that accept (format=json)", h.listeners)
 	h.get("/clusters", "clusters and their hosts", h.clusters)
 	h.get("/config_dump", "the whole configuration (include_eds, name_regex=REGEX, resource=FIELD, mask=FIELDS)", h.configDump)
 	h.get("/init_dump", "what is not ready yet, and what it waits for", h.initDump)

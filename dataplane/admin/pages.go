@@ -184,8 +184,8 @@ func (h *Handler) writePrometheus(w http.ResponseWriter, stats []telemetry.Stat)
 
 func (h *Handler) listeners(w http.ResponseWriter, r *http.Request) {
 	var list []Listener
-	if h.o.Listeners != nil {
-		list = h.o.Listeners()
+	if h.o.Listeners != nil { // those that warm are not there yet, as in Envoy
+		list = filter(h.o.Listeners(), func(l Listener) bool { return l.Serving })
 	}
 	if r.URL.Query().Get("format") == "json" {
 		out := &adminv3.Listeners{}
