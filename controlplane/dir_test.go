@@ -49,6 +49,19 @@ func TestLoadDir(t *testing.T) {
 			want:  []string{"CDS blue"},
 		},
 		{
+			name:  "json that is no yaml",
+			files: files{"edge/a.json": "{\n\t\"resources\": [{\"@type\": \"type.googleapis.com\\/envoy.config.cluster.v3.Cluster\", \"name\": \"blue\", \"alt_stat_name\": \"\\ud83d\\ude00\"}]\n}\n"},
+			want:  []string{"CDS blue"},
+		},
+		{
+			name:  "faults of such json",
+			files: files{"edge/a.json": `{"resources": [{"@type": "type.googleapis.com\/envoy.config.cluster.v3.Cluster", "name": "blue", "nope": 1}]}`, "edge/b.json": `{"resources": [], "resources": []}`},
+			faults: []string{
+				`edge/a.json: resources[0]: Cluster "blue": nope: no such field in envoy.config.cluster.v3.Cluster`,
+				`edge/b.json: yaml: unmarshal errors: line 1: key "resources" already set in map`,
+			},
+		},
+		{
 			name:  "no resources on purpose",
 			files: files{"edge/a.yaml": "resources: []\n", "edge/b.yaml": "# nothing yet\nresources: []\n"},
 		},

@@ -61,6 +61,9 @@ func isEmpty(doc []byte) bool { return string(doc) == "null" }
 func (f *parsedFile) document(d *document) bool {
 	whole := place{d, -1}
 	j, err := yaml.YAMLToJSONStrict(d.text)
+	if err != nil && isOnlyJSON(d.text) {
+		j, err = d.text, nil
+	}
 	if err != nil {
 		f.errs = append(f.errs, at(whole.String(), err)...) // it has the line
 		return true
@@ -86,6 +89,16 @@ func (f *parsedFile) document(d *document) bool {
 		f.resources = append(f.resources, r)
 	}
 	return true
+}
+
+// isOnlyJSON reports that a text is JSON, but no YAML, whose strings have fewer
+// escapes: "\/" and surrogate pairs.
+func isOnlyJSON(text []byte) bool {
+	if !json.Valid(text) {
+		return false
+	}
+	_, err := yaml.YAMLToJSON(text) // what it refuses is not a key that is there twice
+	return err != nil
 }
 
 // documentMark begins a document, or ends one.
