@@ -263,6 +263,7 @@ func (m *Manager) addStaticCluster(res *resource[*Cluster]) error {
 	}
 	cs := &clusterState{name: res.name, static: true, handle: m.handles.get(res.name)}
 	m.clusters[res.name] = cs
+	m.stats.clusterAdded.Add(1)
 	m.warmCluster(&clusterUnit{state: cs, res: res, updated: time.Now()})
 	return nil
 }

@@ -239,6 +239,7 @@ func (m *Manager) addStaticListener(res *resource[*Listener]) error {
 	}
 	ls := &listenerState{name: res.name, static: true}
 	m.listeners[res.name] = ls
+	m.stats.listenerAdded.Add(1)
 	m.warmListener(&listenerUnit{state: ls, res: res, updated: time.Now()})
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/sluice-proxy/sluice/dataplane/telemetry"
+	"github.com/sluice-proxy/sluice/xdsclient/bootstrap"
 )
 
 // The stats of updates have Envoy's names, and go with what they are about.
@@ -66,6 +67,37 @@ func TestUpdateStats(t *testing.T) {
 		w.command([]string{"wait", "1m"}, "")
 		w.command([]string{"lds", "v2"}, "[]")
 		check("the listener has gone", map[string]any{"http.in.rds.r_1.update_success": nil, "listener_manager.lds.update_success": 2})
+	})
+}
+
+// What the bootstrap has was added, too, as Envoy counts.
+func TestStaticIsAdded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bs, err := bootstrap.Parse([]byte(`static_resources:
+  clusters:
+  - {name: a, http2_protocol_options: {}, load_assignment: {cluster_name: a}}
+  - {name: b, http2_protocol_options: {}, load_assignment: {cluster_name: b}}
+  listeners:
+  - {name: l, address: {socket_address: {address: 0.0.0.0, port_value: 80}}, filter_chains: [{filters: [{name: hcm, typed_config: {
+      "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: in, route_config: {name: r},
+      http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}
+`), bootstrap.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := telemetry.NewRegistry()
+		m, err := Attach(t.Context(), newWorld(t), bs, Options{Registry: r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		<-m.Ready()
+		want := map[string]uint64{"cluster_manager.cluster_added": 2, "cluster_manager.active_clusters": 2, "listener_manager.listener_added": 1}
+		for _, s := range r.Collect(nil) {
+			if n, ok := want[s.Name]; ok && s.Value != n {
+				t.Errorf("%s is %d, want %d", s.Name, s.Value, n)
+			}
+		}
 	})
 }
 
