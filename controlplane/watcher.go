@@ -166,21 +166,24 @@ func (w *watcher) run(ctx context.Context, changed func()) {
 	// What changed before the folders were watched.
 	present := w.watch()
 	changed()
-	poll := time.NewTimer(pollTime)
+	poll := time.NewTimer(0)
 	defer poll.Stop()
-	for {
+	again := func() {
 		if present {
 			poll.Reset(pollTime)
 		} else {
 			poll.Reset(missingTime)
 		}
+	}
+	again()
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-poll.C:
 		case e := <-w.fs.Events:
 			if !w.ours(e) {
-				continue
+				continue // and the poll comes when it would have
 			}
 			w.settle(ctx)
 		case err := <-w.fs.Errors:
@@ -191,6 +194,7 @@ func (w *watcher) run(ctx context.Context, changed func()) {
 		}
 		present = w.watch()
 		changed()
+		again()
 	}
 }
 

@@ -110,3 +110,32 @@ func TestWatcherBelowLink(t *testing.T) {
 	}
 	notices("a file")
 }
+
+// What the kernel does not report is found by polling, however much happens in
+// the folders that are watched for a link alone.
+func TestWatcherPollsBesideOthers(t *testing.T) {
+	base := t.TempDir()
+	at := func(p string) string { return filepath.Join(base, filepath.FromSlash(p)) }
+	files{"aside/conf/edge/a.yaml": "1", "current": "-> later"}.write(t, base)
+	notices := watching(t, at("current/conf"))
+	notices("start")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(missingTime / 20)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			<-tick.C
+			if err := os.WriteFile(at("log"), []byte("x"), 0o600); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	defer func() { cancel(); <-done }()
+	if err := os.Rename(at("aside"), at("later")); err != nil { // the link has not changed
+		t.Fatal(err)
+	}
+	notices("where the link leads is there")
+}
