@@ -60,6 +60,7 @@ type file struct {
 	retry time.Duration
 	due   time.Time // when to look at it; zero: no need
 	since time.Time // the first event of those that it settles after
+	at    []string  // its directories when it was last looked where they are
 }
 
 // NewFiles returns a Files without any file.
@@ -172,10 +173,13 @@ func (f *Files) Run(ctx context.Context) {
 			if ev.Op == fsnotify.Chmod {
 				continue
 			}
-			if ev.Op.Has(fsnotify.Remove | fsnotify.Rename) {
-				delete(watched, ev.Name) // if it was a directory of ours
+			ours := ev.Op.Has(fsnotify.Remove|fsnotify.Rename) && watched[ev.Name] // a directory
+			if ours {
+				delete(watched, ev.Name)
 			}
-			f.soon(filepath.Dir(ev.Name), ev.Name)
+			if !f.soon(filepath.Dir(ev.Name), ev.Name) && !ours {
+				continue // the timer runs already; directories may be busy, and rearm looks at all of them
+			}
 		case err := <-watcher.Errors:
 			f.log.Warn("watching files", "reason", err)
 			f.all()
@@ -216,16 +220,19 @@ func (f *Files) snapshot() []*file {
 	return all
 }
 
-// soon makes the files that an event in dir may concern due.
-func (f *Files) soon(dir, name string) {
+// soon makes the files that an event in dir may concern due. It reports whether
+// one of them was not before.
+func (f *Files) soon(dir, name string) (news bool) {
 	for _, w := range f.snapshot() {
-		for _, d := range w.directories() {
+		for _, d := range w.at {
 			if d == dir || d == name {
+				news = news || w.due.IsZero()
 				w.settle(time.Now())
 				break
 			}
 		}
 	}
+	return news
 }
 
 // settle makes w due when nothing more happens, but not too late.
@@ -346,7 +353,8 @@ func linkDirs(path string, depth int) (dirs []string) {
 func (f *Files) rearm(watcher *fsnotify.Watcher, watched map[string]bool) {
 	need := make(map[string]bool)
 	for _, w := range f.snapshot() {
-		for _, d := range w.directories() {
+		w.at = w.directories()
+		for _, d := range w.at {
 			need[d] = true
 		}
 	}
