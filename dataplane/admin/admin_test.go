@@ -92,15 +92,17 @@ func TestPages(t *testing.T) {
 			{Name: "low", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{"a": structpb.NewNumberValue(5)}}}},
 			{Name: "high"},
 		}}},
-		Registry:  reg,
-		Counters:  counters{scope.Index: {call.UpstreamRqTotal: 9}},
-		Listeners: func() []Listener { return []Listener{{"in", []string{"127.0.0.1:80", "/run/in.sock"}, true}, {"warming", []string{"127.0.0.1:81"}, false}} },
-		Config:    cfg,
-		Drain:     func(d Drain) { drains = append(drains, d) },
-		Quit:      func() { quit++ },
-		Stopping:  stopping,
-		Version:   "v",
-		Level:     level,
+		Registry: reg,
+		Counters: counters{scope.Index: {call.UpstreamRqTotal: 9}},
+		Listeners: func() []Listener {
+			return []Listener{{"in", []string{"127.0.0.1:80", "/run/in.sock"}, true}, {"warming", []string{"127.0.0.1:81"}, false}}
+		},
+		Config:   cfg,
+		Drain:    func(d Drain) { drains = append(drains, d) },
+		Quit:     func() { quit++ },
+		Stopping: stopping,
+		Version:  "v",
+		Level:    level,
 	})
 	ask := func(method, path string) (int, string) {
 		rec := httptest.NewRecorder()
