@@ -19,7 +19,7 @@ func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend
 	ctx, cancel := context.WithCancel(ss.Context())
 	f := &fan{ss: ss, method: method, ctx: ctx, cancel: cancel, merge: h.merge}
 	f.streaming = h.streamed != nil && h.streamed(method)
-	f.open(backends)
+	f.expect(backends)
 	defer f.close()
 
 	errs := make([]error, len(f.dests))
@@ -28,6 +28,7 @@ func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend
 	for i, d := range f.dests {
 		responses[i].Backend = d.backend
 		receivers.Go(func() {
+			d.open(f) // one that is slow to connect holds up none of the others
 			if f.streaming {
 				errs[i] = f.passOn(d)
 			} else {
@@ -90,27 +91,27 @@ type fan struct {
 // destination is one call of several.
 type destination struct {
 	backend Backend
+	opened  chan struct{}     // closed when cs is set
 	cs      grpc.ClientStream // nil: there is no call
-	err     error             // why there is none
+	err     error             // why there is none; the receiver's
 	queue   chan *Frame       // requests to send; closed after the last
 	gone    chan struct{}     // closed when no more are taken
 	answers bool              // its headers were counted
 }
 
-// open makes the calls, all at once: a backend that is slow to connect holds
-// up none of the others.
-func (f *fan) open(backends []Backend) {
+// expect makes the destinations, each of which is to be opened.
+func (f *fan) expect(backends []Backend) {
 	f.dests = make([]*destination, len(backends))
 	f.awaited = len(backends)
-	var opening sync.WaitGroup
 	for i, b := range backends {
-		d := &destination{backend: b, gone: make(chan struct{})}
-		f.dests[i] = d
-		opening.Go(func() {
-			d.cs, d.err = open(f.ctx, f.ss, f.method, b)
-		})
+		f.dests[i] = &destination{backend: b, opened: make(chan struct{}), gone: make(chan struct{})}
 	}
-	opening.Wait()
+}
+
+// open makes the call.
+func (d *destination) open(f *fan) {
+	defer close(d.opened)
+	d.cs, d.err = open(f.ctx, f.ss, f.method, d.backend)
 }
 
 // distribute starts to send the requests of the client to every destination:
@@ -118,10 +119,6 @@ func (f *fan) open(backends []Backend) {
 // its own. The reader ends at the latest when the server ends the stream.
 func (f *fan) distribute(size int) {
 	for _, d := range f.dests {
-		if d.cs == nil {
-			close(d.gone)
-			continue
-		}
 		d.queue = make(chan *Frame, size)
 		f.senders.Go(func() { d.send(f) })
 	}
@@ -141,9 +138,6 @@ func (f *fan) read() {
 		}
 		live := 0
 		for _, d := range f.dests {
-			if d.queue == nil {
-				continue
-			}
 			c := m.Clone()
 			select {
 			case d.queue <- c:
@@ -161,9 +155,14 @@ func (f *fan) read() {
 	}
 }
 
-// send writes the requests to one destination, until the last or the call's end.
+// send writes the requests to one destination, once it is open, until the last
+// or the call's end.
 func (d *destination) send(f *fan) {
 	defer close(d.gone)
+	<-d.opened
+	if d.cs == nil {
+		return
+	}
 	for {
 		select {
 		case m, more := <-d.queue:
@@ -189,14 +188,9 @@ func (d *destination) send(f *fan) {
 // readEnds says that no requests follow, and frees those that nobody takes.
 func (f *fan) readEnds() {
 	for _, d := range f.dests {
-		if d.queue != nil {
-			close(d.queue)
-		}
+		close(d.queue)
 	}
 	for _, d := range f.dests {
-		if d.queue == nil {
-			continue
-		}
 		<-d.gone // at the latest when the call has ended
 		for m := range d.queue {
 			m.Free()

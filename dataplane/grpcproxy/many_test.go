@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -172,8 +173,12 @@ func TestManyHeadersAtOnce(t *testing.T) {
 // and ends the calls to the others.
 func TestManyFatalError(t *testing.T) {
 	for _, opts := range [][]grpcproxy.Option{nil, {grpcproxy.WithStreamedDetector(streamed)}} {
-		ended := make(chan struct{})
-		all := shards(t, failing(codes.PermissionDenied), func(ss grpc.ServerStream) error {
+		begun, ended := make(chan struct{}), make(chan struct{})
+		all := shards(t, func(ss grpc.ServerStream) error {
+			<-begun // one that has not the call yet would not get it
+			return failing(codes.PermissionDenied)(ss)
+		}, func(ss grpc.ServerStream) error {
+			close(begun)
 			<-ss.Context().Done()
 			close(ended)
 			return nil
@@ -220,6 +225,34 @@ func (lateInfo) AppendInfo(bool, []byte) ([]byte, error) {
 		// as the race detector sees it.
 	}
 	return nil, errors.New("cannot append")
+}
+
+// 1.37: a backend that cannot be connected to yet holds up none of the others,
+// and gets what it has missed once it can.
+func TestManySlowToConnect(t *testing.T) {
+	all := shards(t, echo, echo)
+	connected := make(chan struct{})
+	all[1].Conn = dial(t, startBackend(t, echo), grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		select {
+		case <-connected:
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}))
+	cs := stream(t, testContext(t), manyProxy(t, grpcproxy.One2Many, all, grpcproxy.WithStreamedDetector(streamed)))
+	for range 3 {
+		send(t, cs, "x")
+		want(t, cs, "x@0;")
+	}
+	close(connected)
+	for range 3 {
+		want(t, cs, "x@1;")
+	}
+	_ = cs.CloseSend()
+	if _, err := recv(cs); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
 }
 
 // 1.37: when every backend has ended, the client's further messages do not

@@ -17,9 +17,14 @@ import (
 func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Backend, first []*Frame) error {
 	ctx, cancel := context.WithCancel(ss.Context())
 	f := &fan{ss: ss, method: method, ctx: ctx, cancel: cancel}
-	f.open(backends)
+	f.expect(backends)
 	defer f.close()
 	defer cancel()
+	var opening sync.WaitGroup
+	for _, d := range f.dests {
+		opening.Go(func() { d.open(f) })
+	}
+	opening.Wait()
 	for i, d := range f.dests {
 		if d.err == nil {
 			continue

@@ -51,7 +51,7 @@ var rows = map[int]string{
 	34: "TestManyStreaming",
 	35: "TestManyUnary TestManyAppendInfoFails",
 	36: "TestManyUnary TestManyFatalError",
-	37: "TestManySlowBackend TestManyNobodyListens",
+	37: "TestManySlowBackend TestManySlowToConnect TestManyNobodyListens",
 	38: "TestManyUnary TestServerStreamWrapper",
 	39: "TestManyErrorsAreJoined",
 	40: "TestReplicated TestReplicatedWithoutOne TestPeekRewrites",
