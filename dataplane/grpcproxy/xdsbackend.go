@@ -75,7 +75,7 @@ func (b *xdsBackend) Connect(ctx context.Context, _ string) (context.Context, gr
 	b.host, b.started = host, b.director.now()
 	if b.conn, err = b.director.hosts.acquire(host); err != nil {
 		err = status.Errorf(codes.Unavailable, "grpcproxy: host %s: %v", b, err)
-		b.done(err)
+		b.done(notConnected, err)
 		return nil, nil, b.refuse(ctx, err)
 	}
 	md := b.md.Copy()
@@ -125,7 +125,8 @@ func (b *xdsBackend) requestEnded(ctx context.Context) {
 
 // End implements Ender.
 func (b *xdsBackend) End(_ context.Context, err error) {
-	b.done(err)
+	b.done(clientGone, err) // unless the response has told
+	b.final.Code, b.final.HasCode, b.final.HTTP = call.Code(status.Code(err)), true, 200
 	if t := b.timeout.Load(); t != nil {
 		t.Stop()
 	}
@@ -137,22 +138,43 @@ func (b *xdsBackend) End(_ context.Context, err error) {
 	b.xdsCall.end(&b.final)
 }
 
-// done tells the backend set how the attempt went, once.
-func (b *xdsBackend) done(err error) {
+// What may have ended an attempt. Read-only.
+var (
+	hostAnswered = call.Outcome{HTTP: 200, HasCode: true}
+	notConnected = call.Outcome{Side: call.SideUpstream, Flags: call.UpstreamConnFailure}
+	clientGone   = call.Outcome{Side: call.SideDownstream, Flags: call.DownstreamRemoteReset}
+	timeOver     = call.Outcome{Flags: call.DurationTimeout}
+	routeTimeout = call.Outcome{Flags: call.UpstreamRequestTimeout}
+	weAnswered   = call.Outcome{Side: call.SideLocal}
+)
+
+// endOf returns what has ended an attempt with err: ctx, which is that of the
+// attempt, or the host.
+func endOf(ctx context.Context, err error) call.Outcome {
+	gone := ctx.Err()
+	switch {
+	case gone == nil || status.Code(err) != status.FromContextError(gone).Code():
+		return hostAnswered
+	case errors.Is(gone, context.DeadlineExceeded):
+		return timeOver
+	default:
+		return clientGone
+	}
+}
+
+// done tells the backend set how the attempt went, once: by what it ended, and
+// with which status.
+func (b *xdsBackend) done(o call.Outcome, err error) {
 	if b.ended.Swap(true) {
 		return
 	}
-	o := &call.Outcome{
-		Host: b.host, Code: call.Code(status.Code(err)), HasCode: true, HTTP: 200,
-		MaybeSeen: b.opened, Connected: b.opened, Start: b.started, End: b.director.now(),
-	}
-	if !b.opened {
-		o.HTTP, o.Side, o.Flags = 0, call.SideUpstream, call.UpstreamConnFailure
-	}
+	o.Host, o.Code = b.host, call.Code(status.Code(err))
+	o.MaybeSeen, o.Connected = b.opened, b.opened
+	o.Start, o.End = b.started, b.director.now()
 	b.mu.Lock()
-	_ = b.guardedLocked(func() error { b.decision.Backends.Done(b.host, o); return nil }) // the call goes on as it is
+	_ = b.guardedLocked(func() error { b.decision.Backends.Done(b.host, &o); return nil }) // the call goes on as it is
 	b.mu.Unlock()
-	b.final = *o
+	b.final = o
 }
 
 // xdsChannel makes one call to a host as the route says.
@@ -178,7 +200,15 @@ func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, _ str
 	}
 	cs, err := c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
 	if err != nil {
-		b.done(err)
+		o := endOf(ctx, err)
+		switch {
+		case !o.HasCode:
+		case status.Code(err) == codes.Unavailable:
+			o = notConnected
+		default:
+			o = weAnswered // grpc-go refuses what the call has
+		}
+		b.done(o, err)
 		return nil, b.refuse(ctx, err)
 	}
 	b.opened = true
@@ -282,14 +312,18 @@ func (s *xdsStream) Trailer() metadata.MD { return s.trailer }
 func (s *xdsStream) end(err error) {
 	b := s.backend
 	local := false
+	var by call.Outcome
 	switch failed := s.failed.Load(); {
 	case failed != nil:
-		err, local = statusOfCall(*failed), true
+		err, local, by = statusOfCall(*failed), true, weAnswered
 	case isEOF(err):
-		err = nil
+		err, by = nil, hostAnswered
 	case errors.Is(context.Cause(s.ctx), errRouteTimeout):
-		err, local = status.Error(codes.DeadlineExceeded, "upstream request timeout"), true
+		err, local, by = status.Error(codes.DeadlineExceeded, "upstream request timeout"), true, routeTimeout
+	default:
+		by = endOf(s.ctx, err)
 	}
+	b.done(by, err)
 	if !local {
 		s.trailer = s.ClientStream.Trailer()
 	}

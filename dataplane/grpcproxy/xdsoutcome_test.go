@@ -1,0 +1,108 @@
+package grpcproxy_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/cluster"
+	"github.com/sluice-proxy/sluice/dataplane/grpcproxy"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+	"github.com/sluice-proxy/sluice/dataplane/listener"
+)
+
+// telling is a set that tells what it is told.
+type telling struct {
+	call.BackendSet
+	done chan call.Outcome
+}
+
+func (a *telling) Done(h call.Host, o *call.Outcome) {
+	a.BackendSet.Done(h, o)
+	a.done <- *o
+}
+
+// What a backend set is told of an attempt, as by the relay: an end that the
+// host has not made is neither its success nor its failure, and its status is
+// its own, whatever filters make of that.
+func TestXDSOutcomes(t *testing.T) {
+	over := make(chan struct{})
+	defer close(over)
+	hang := func(grpc.ServerStream) error { // it does not heed its own deadline
+		<-over
+		return nil
+	}
+	gone := func(ctx context.Context) (context.Context, context.CancelFunc) {
+		ctx, cancel := context.WithCancel(ctx)
+		time.AfterFunc(50*time.Millisecond, cancel)
+		return ctx, cancel
+	}
+	refuse := &filter{out: func(*call.Message) error { return &call.Reply{GRPC: call.Internal, Message: "no"} }}
+	rewrite := &filter{response: func(h *hpack.Block, _ bool) error {
+		h.Fields = append(h.Fields[:0], hpack.NewField("grpc-status", "5"))
+		return nil
+	}}
+	binary := &call.Route{RequestOps: []call.HeaderOp{{Field: hpack.NewField("x", "\xff"), Action: call.HeaderOverwrite}}}
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // it accepts and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = closed.Close() // never fails
+	for name, tt := range map[string]struct {
+		backend string
+		client  func(context.Context) (context.Context, context.CancelFunc)
+		route   *call.Route
+		filter  *filter
+		want    string // side, whether there is a status, HTTP status, flags, code
+	}{
+		"ok":                    {startBackend(t, named("x")), context.WithCancel, nil, nil, "0 true 200 - OK"},
+		"fails":                 {startBackend(t, failing(codes.Internal)), context.WithCancel, nil, nil, "0 true 200 - Internal"},
+		"client goes":           {startBackend(t, hang), gone, nil, nil, "1 false 0 DR Canceled"},
+		"goes while connecting": {silent.Addr().String(), gone, nil, nil, "1 false 0 DR Canceled"},
+		"not connected":         {closed.Addr().String(), context.WithCancel, nil, nil, "2 false 0 UF Unavailable"},
+		"route's timeout":       {startBackend(t, hang), context.WithCancel, &call.Route{Timeout: 50 * time.Millisecond}, nil, "0 false 0 UT DeadlineExceeded"},
+		"route's limit":         {silent.Addr().String(), context.WithCancel, &call.Route{MaxStreamDuration: 50 * time.Millisecond}, nil, "0 false 0 DT DeadlineExceeded"},
+		"filter refuses":        {startBackend(t, named("x")), context.WithCancel, nil, refuse, "3 false 0 - Internal"},
+		"metadata refused":      {startBackend(t, hang), context.WithCancel, binary, nil, "3 false 0 - Internal"},
+		"filter rewrites":       {startBackend(t, failing(codes.Internal)), context.WithCancel, nil, rewrite, "0 true 200 - Internal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := cluster.New(cluster.Config{Name: "c", Options: &call.UpstreamOptions{}})
+			cl.Update(endpoints(tt.backend))
+			set := &telling{cl, make(chan call.Outcome, 1)}
+			m := &call.Manager{Director: directorFunc(func(*call.Call) (call.Decision, error) {
+				return call.Decision{Backends: set, Route: tt.route}, nil
+			})}
+			if tt.filter != nil {
+				m.Filters = append(m.Filters, tt.filter)
+			}
+			chains, err := listener.NewTable(nil, &listener.Chain{Manager: m})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := grpcproxy.NewXDSDirector(grpcproxy.XDSOptions{})
+			defer d.Close()
+			if err := d.Serve(&listener.Listener{Name: "edge", Chains: chains}); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := tt.client(testContext(t))
+			defer cancel()
+			_, _ = ask(t, ctx, startProxy(t, grpcproxy.TransparentHandler(d.Direct)), "x") // the set's account is what counts
+			o := <-set.done
+			if got := fmt.Sprint(o.Side, " ", o.HasCode, " ", o.HTTP, " ", o.Flags, " ", codes.Code(o.Code)); got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
