@@ -67,6 +67,10 @@ func (h *hostConns) acquire(host call.Host) (*hostConn, error) {
 	}
 	c.calls.Store(1)
 	h.hosts.Store(host, c)
+	if host.Retired() { // the sweep that this tells of may be over
+		h.hosts.CompareAndDelete(host, c)
+		c.gone.Store(true)
+	}
 	return c, nil
 }
 

@@ -54,3 +54,30 @@ func TestHostConnsSwept(t *testing.T) {
 		t.Errorf("%d calls have connections that are closed", closed)
 	}
 }
+
+// addressed is a host with an address.
+type addressed struct{ retiredHost }
+
+func (*addressed) Target() *call.Target { return &call.Target{Network: "tcp", Address: "127.0.0.1:1"} }
+
+// TestHostConnsOfTheRetired: a call that has picked a host just before an update
+// took that away and swept has connections for itself. They close with it:
+// there may be no other update to sweep them.
+func TestHostConnsOfTheRetired(t *testing.T) {
+	h := newHostConns(nil)
+	defer h.close()
+	h.sweep()
+	c, err := h.acquire(new(addressed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.release()
+	open := false
+	if c.once.Do(func() { open = true }); open {
+		t.Error("the connections are kept")
+	}
+	h.hosts.Range(func(any, any) bool {
+		t.Error("the host is kept")
+		return true
+	})
+}
