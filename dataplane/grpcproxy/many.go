@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -28,6 +29,7 @@ func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend
 	for i, d := range f.dests {
 		responses[i].Backend = d.backend
 		receivers.Go(func() {
+			defer f.catch()
 			d.open(f) // one that is slow to connect holds up none of the others
 			if f.streaming {
 				errs[i] = f.passOn(d)
@@ -41,6 +43,7 @@ func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend
 	}
 	f.distribute(h.queue)
 	receivers.Wait()
+	f.rethrow()
 	ss.SetTrailer(f.trailer)
 
 	if err := f.told(); err != nil {
@@ -86,6 +89,7 @@ type fan struct {
 	clientErr error // why the client cannot be read from or written to
 	caused    error // the first error that failed the call
 	ended     error // the call's status, decided before all has ended
+	panicked  *panicked
 }
 
 // destination is one call of several.
@@ -243,6 +247,52 @@ func (f *fan) end(err error) {
 	f.mu.Unlock()
 	if first {
 		f.late.finish(f.ss, err)
+	}
+}
+
+// panicked is a panic of a backend's method on one of the fan's goroutines.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+// Error implements error, for whoever prints what was recovered.
+func (p *panicked) Error() string { return fmt.Sprintf("%v\n\n%s", p.value, p.stack) }
+
+// Unwrap supports errors.Is and errors.As.
+func (p *panicked) Unwrap() error {
+	err, _ := p.value.(error)
+	return err
+}
+
+var errPanicked = status.Error(codes.Internal, "grpcproxy: internal error")
+
+// catch is deferred where backends' methods run: it ends the call for a panic,
+// and keeps it for rethrow.
+func (f *fan) catch() {
+	r := recover()
+	if r == nil {
+		return
+	}
+	p := &panicked{value: r, stack: debug.Stack()}
+	f.mu.Lock()
+	if f.panicked == nil {
+		f.panicked = p
+	}
+	f.mu.Unlock()
+	err := f.cause(errPanicked)
+	f.cancel()
+	f.end(err)
+}
+
+// rethrow makes a panic the handler's own: the interceptors around that may
+// recover from it.
+func (f *fan) rethrow() {
+	f.mu.Lock()
+	p := f.panicked
+	f.mu.Unlock()
+	if p != nil {
+		panic(p) //nolint:forbidigo // it is one already
 	}
 }
 

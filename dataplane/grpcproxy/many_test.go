@@ -255,6 +255,79 @@ func TestManySlowToConnect(t *testing.T) {
 	}
 }
 
+// panicky is a backend whose methods panic, or one of them.
+type panicky struct {
+	*shard
+	connect, info, build, handle bool
+}
+
+func (p *panicky) Connect(ctx context.Context, m string) (context.Context, grpc.ClientConnInterface, error) {
+	if p.connect {
+		panic("oh")
+	}
+	return p.shard.Connect(ctx, m)
+}
+
+func (p *panicky) AppendInfo(streaming bool, resp []byte) ([]byte, error) {
+	if p.info {
+		panic("oh")
+	}
+	return p.shard.AppendInfo(streaming, resp)
+}
+
+func (p *panicky) BuildError(streaming bool, err error) ([]byte, error) {
+	if p.build {
+		panic("oh")
+	}
+	return p.shard.BuildError(streaming, err)
+}
+
+func (p *panicky) HandleError(err error) error {
+	if p.handle {
+		panic("oh")
+	}
+	return err
+}
+
+// A panic of a backend's method is the handler's in all modes: an interceptor
+// that recovers from panics costs the call only, however long others take.
+func TestBackendPanics(t *testing.T) {
+	recovering := grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = status.Error(codes.DataLoss, fmt.Sprint(r))
+			}
+		}()
+		return next(srv, ss)
+	})
+	hang := func(ss grpc.ServerStream) error {
+		<-ss.Context().Done()
+		return nil
+	}
+	for name, p := range map[string]panicky{
+		"connect": {connect: true}, "info": {info: true}, "build": {build: true}, "handle": {handle: true},
+	} {
+		for _, mode := range []grpcproxy.Mode{grpcproxy.One2One, grpcproxy.One2Many, grpcproxy.Replicated} {
+			if mode != grpcproxy.One2Many && (p.info || p.build) {
+				continue // they are not called
+			}
+			all := shards(t, hang, failing(codes.NotFound))
+			if p.info {
+				all = shards(t, hang, named("x"))
+			}
+			p.shard = all[1]
+			backends := []grpcproxy.Backend{all[0], &p}
+			if mode == grpcproxy.One2One {
+				backends = backends[1:]
+			}
+			cc := startProxy(t, grpcproxy.TransparentHandler(directed(mode, backends...)), recovering)
+			if _, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.DataLoss || !strings.Contains(err.Error(), "oh") {
+				t.Errorf("%s in mode %d: %v", name, mode, err)
+			}
+		}
+	}
+}
+
 // 1.37: when every backend has ended, the client's further messages do not
 // matter; nobody at all is UNAVAILABLE.
 func TestManyNobodyListens(t *testing.T) {

@@ -22,9 +22,13 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 	defer cancel()
 	var opening sync.WaitGroup
 	for _, d := range f.dests {
-		opening.Go(func() { d.open(f) })
+		opening.Go(func() {
+			defer f.catch()
+			d.open(f)
+		})
 	}
 	opening.Wait()
+	f.rethrow()
 	for i, d := range f.dests {
 		if d.err == nil {
 			continue
@@ -60,6 +64,7 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 			continue
 		}
 		drains.Go(func() {
+			defer f.catch()
 			err := drain(d.cs)
 			if err == nil || f.told() != nil || ctx.Err() != nil {
 				return
@@ -87,6 +92,7 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 		}
 	}
 	drains.Wait()
+	f.rethrow()
 
 	if told := f.told(); told != nil {
 		return told
