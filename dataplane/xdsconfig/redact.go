@@ -4,10 +4,15 @@ import (
 	"bytes"
 
 	annotationsv1 "github.com/cncf/xds/go/udpa/annotations"
+	udpav1 "github.com/cncf/xds/go/udpa/type/v1"
+	xdsv3 "github.com/cncf/xds/go/xds/type/v3"
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // redactedText stands for what is not shown, as in Envoy's dumps.
@@ -43,9 +48,16 @@ func redactedBootstrap(bs *bootstrapv3.Bootstrap) *bootstrapv3.Bootstrap {
 
 // redact overwrites what is sensitive in m.
 func redact(m protoreflect.Message) {
-	if x, ok := m.Interface().(*anypb.Any); ok {
+	switch x := m.Interface().(type) {
+	case *anypb.Any:
 		shown := redacted(x)
 		x.TypeUrl, x.Value = shown.GetTypeUrl(), shown.GetValue()
+		return
+	case *udpav1.TypedStruct:
+		redactStruct(x.GetTypeUrl(), x.GetValue())
+		return
+	case *xdsv3.TypedStruct:
+		redactStruct(x.GetTypeUrl(), x.GetValue())
 		return
 	}
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
@@ -70,6 +82,31 @@ func redact(m protoreflect.Message) {
 		}
 		return true
 	})
+}
+
+// redactStruct overwrites what is sensitive in a message of a TypedStruct. One
+// with a TLS context that cannot be read is not shown at all.
+func redactStruct(url string, v *structpb.Struct) {
+	text, err := protojson.Marshal(v)
+	if err == nil && !bytes.Contains([]byte(url), tlsPackage) && !bytes.Contains(text, tlsPackage) {
+		return
+	}
+	shown := &structpb.Struct{}
+	if mt, findErr := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(urlName(url))); err == nil && findErr == nil {
+		inner := mt.New().Interface()
+		if (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(text, inner) == nil {
+			before := proto.Clone(inner)
+			if redact(inner.ProtoReflect()); proto.Equal(before, inner) {
+				return // it stays as it is written
+			}
+			if text, err = (protojson.MarshalOptions{UseProtoNames: true}).Marshal(inner); err == nil {
+				_ = protojson.Unmarshal(text, shown) // an object, as we have just written it
+			}
+		}
+	}
+	if v != nil {
+		v.Fields = shown.GetFields()
+	}
 }
 
 // overwrite replaces the strings and bytes of a sensitive field, however deep

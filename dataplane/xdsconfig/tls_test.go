@@ -317,3 +317,42 @@ func TestRedacted(t *testing.T) {
 		t.Error("the resource itself was changed")
 	}
 }
+
+// A TLS context may also come as a TypedStruct, whose fields are not those of a
+// message: its private keys are hidden all the same, and nothing else changes.
+func TestDumpHidesKeysInTypedStructs(t *testing.T) {
+	const key = "SECRET"
+	for _, wrapper := range []string{"udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"} {
+		for name, value := range map[string]string{
+			"snake case": `{common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: chain}, private_key: {inline_string: ` + key + `}}]}, nope: 1}`,
+			"camel case": `{commonTlsContext: {tlsCertificates: [{certificateChain: {inlineString: chain}, privateKey: {inlineString: ` + key + `}}]}}`,
+			"unreadable": `{common_tls_context: [` + key + `]}`,
+		} {
+			var ln listenerv3.Listener
+			text := `{name: l, filter_chains: [{transport_socket: {name: tls, typed_config: {"@type": type.googleapis.com/` + wrapper +
+				`, type_url: type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, value: ` + value + `}}}]}`
+			if err := bootstrap.Unmarshal([]byte(text), &ln, bootstrap.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			x, err := anypb.New(&ln)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := protojson.Format(redacted(x))
+			if strings.Contains(got, key) || name != "unreadable" && !(strings.Contains(got, redactedText) && strings.Contains(got, "chain")) {
+				t.Errorf("%s, %s:\n%s", wrapper, name, got)
+			}
+		}
+	}
+	// What has no secrets stays as it is written.
+	var ln listenerv3.Listener
+	text := `{name: l, filter_chains: [{transport_socket: {name: tls, typed_config: {"@type": type.googleapis.com/xds.type.v3.TypedStruct,
+		type_url: type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, value: {requireSni: true, nope: 1}}}}]}`
+	if err := bootstrap.Unmarshal([]byte(text), &ln, bootstrap.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	x, _ := anypb.New(&ln)
+	if got := protojson.Format(redacted(x)); !strings.Contains(got, "requireSni") || !strings.Contains(got, "nope") {
+		t.Errorf("without secrets:\n%s", got)
+	}
+}
