@@ -182,6 +182,9 @@ func (t *tlsCompiler) validation(a *at) *transport.Secret[transport.Validation] 
 		c := v.CombinedValidationContext
 		follow(t, a.field("combined_validation_context").field("validation_context_sds_secret_config"), c.GetValidationContextSdsSecretConfig(), cell,
 			func(a *at, s *tlsv3.Secret) *material[transport.Validation] {
+				if s.GetValidationContext() == nil { // the default alone is not what was meant
+					return a.field("validation_context").validationContext(nil)
+				}
 				m := new(tlsv3.CertificateValidationContext)
 				proto.Merge(m, c.GetDefaultValidationContext())
 				proto.Merge(m, s.GetValidationContext())

@@ -13,7 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -354,5 +356,34 @@ func TestDumpHidesKeysInTypedStructs(t *testing.T) {
 	x, _ := anypb.New(&ln)
 	if got := protojson.Format(redacted(x)); !strings.Contains(got, "requireSni") || !strings.Contains(got, "nope") {
 		t.Errorf("without secrets:\n%s", got)
+	}
+}
+
+// A secret of another kind than a context needs is refused; of it nothing would
+// be left but a context that verifies nobody.
+func TestSecretOfAnotherKind(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	secret := new(tlsv3.Secret)
+	if err := bootstrap.Unmarshal([]byte("name: s\ntls_certificate: "+certYAML(ca.Leaf(t, "leaf"))), secret, bootstrap.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	const source = "{name: s, sds_config: {ads: {}}}"
+	for _, context := range []string{
+		"validation_context_sds_secret_config: " + source,
+		"combined_validation_context: {default_validation_context: {}, validation_context_sds_secret_config: " + source + "}",
+	} {
+		cl := new(clusterv3.Cluster)
+		text := `{name: c, http2_protocol_options: {}, load_assignment: {cluster_name: c}, transport_socket: {name: tls, typed_config: {` +
+			`"@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {` + context + `}}}}`
+		if err := bootstrap.Unmarshal([]byte(text), cl, bootstrap.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		c, err := CompileCluster(cl, &Env{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Secrets.SDS[0].take(secret, &Env{}); err == nil || !strings.Contains(err.Error(), "validation_context: value is required") {
+			t.Errorf("%s: error %v", context, err)
+		}
 	}
 }
