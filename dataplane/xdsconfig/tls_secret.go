@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -164,6 +165,12 @@ func (a *at) validationContext(m *tlsv3.CertificateValidationContext) *material[
 		return nil
 	}
 	out.parse = func(p [][]byte) (*transport.Validation, error) {
+		for i, name := range []string{"trusted_ca", "crl"} {
+			if out.files[i] != "" && len(bytes.TrimSpace(p[i])) == 0 {
+				// It is being written. Taken for "none" it would let everybody in.
+				return nil, fmt.Errorf("%s: the file is empty", name)
+			}
+		}
 		o := o
 		o.TrustedCA, o.CRL = p[0], p[1]
 		for i, d := range domains {

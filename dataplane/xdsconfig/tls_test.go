@@ -387,3 +387,53 @@ func TestSecretOfAnotherKind(t *testing.T) {
 		}
 	}
 }
+
+// A file of authorities, or of revoked certificates, in which nothing stands is
+// being written: it is no reason to verify less. (Nothing inline is, as in Envoy.)
+func TestEmptyFilesOfAuthorities(t *testing.T) {
+	ca := tlstest.CA(t, "ca")
+	compile := func(authorities string, read func(string) ([]byte, error)) (*Cluster, error) {
+		t.Helper()
+		cl := new(clusterv3.Cluster)
+		text := `{name: c, http2_protocol_options: {}, load_assignment: {cluster_name: c}, transport_socket: {name: tls, typed_config: {` +
+			`"@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {validation_context: ` + authorities + `}}}}`
+		if err := bootstrap.Unmarshal([]byte(text), cl, bootstrap.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		return CompileCluster(cl, &Env{ReadFile: read})
+	}
+	good := func(name string) ([]byte, error) {
+		if name == "crl" {
+			return ca.CRL(t), nil
+		}
+		return ca.Chain, nil
+	}
+	const both = "{trusted_ca: {filename: ca}, crl: {filename: crl}}"
+	c, err := compile(both, good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"trusted_ca", "crl"} {
+		contents := [][]byte{ca.Chain, ca.CRL(t)}
+		contents[i] = []byte(" \n")
+		if i == 1 {
+			contents[i] = nil
+		}
+		want := name + ": the file is empty"
+		if err := c.Secrets.Files[0].load(contents); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s becomes empty: error %v", name, err)
+		}
+		_, err := compile(both, func(file string) ([]byte, error) {
+			if file == map[string]string{"trusted_ca": "ca", "crl": "crl"}[name] {
+				return nil, nil
+			}
+			return good(file)
+		})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is empty: error %v", name, err)
+		}
+	}
+	if _, err := compile(`{trusted_ca: {inline_string: ""}}`, good); err != nil {
+		t.Error(err)
+	}
+}
