@@ -30,6 +30,9 @@ func ParseCertificate(chain, key []byte) (*Certificate, error) {
 	if b, _ := pem.Decode(key); b != nil && (b.Type == "ENCRYPTED PRIVATE KEY" || b.Headers["DEK-Info"] != "") {
 		return nil, errors.New("the private key is encrypted: not supported by this version")
 	}
+	if isCut(chain) {
+		return nil, errCut
+	}
 	pair, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "tls: "))
@@ -123,8 +126,26 @@ func CountPEM(data []byte) (certificates, crls int, err error) {
 	return len(certs), len(lists), err
 }
 
+// errCut is a PEM file that ends within a block: it is being written, or was
+// not to its end.
+var errCut = errors.New("the last block of the PEM is cut")
+
+// isCut reports that data end within a block, which pem.Decode passes over.
+func isCut(data []byte) bool {
+	for {
+		b, rest := pem.Decode(data)
+		if b == nil {
+			return bytes.Contains(data, []byte("-----BEGIN "))
+		}
+		data = rest
+	}
+}
+
 // parsePEM reads all certificates of a PEM file, and its CRLs.
 func parsePEM(data []byte) (certs []*x509.Certificate, crls []*x509.RevocationList, err error) {
+	if isCut(data) {
+		return nil, nil, errCut
+	}
 	for len(data) > 0 {
 		var b *pem.Block
 		if b, data = pem.Decode(data); b == nil {

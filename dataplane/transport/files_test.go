@@ -305,3 +305,25 @@ func TestFilesMissing(t *testing.T) {
 	r.write("k", p.PEM)
 	r.expect("late")
 }
+
+// TestPEMCut: a bundle that is not written to its end has fewer authorities than
+// it should.
+func TestPEMCut(t *testing.T) {
+	whole := append(append([]byte("# one\n"), tlstest.CA(t, "one").Chain...), tlstest.CA(t, "two").Chain...)
+	for _, cut := range []int{1, 10, 40, 200} {
+		n, _, err := CountPEM(whole[:len(whole)-cut])
+		if end := cut == 1; (err == nil) != end || end && n != 2 { // the last line may lack its end
+			t.Errorf("without its last %d bytes: %d certificates, error %v", cut, n, err)
+		}
+	}
+	leaf := tlstest.CA(t, "root").Intermediate(t, "between").Leaf(t, "leaf")
+	if _, err := ParseCertificate(leaf.Chain, leaf.PEM); err != nil {
+		t.Error(err)
+	}
+	if _, err := ParseCertificate(leaf.Chain[:len(leaf.Chain)-40], leaf.PEM); err == nil {
+		t.Error("a chain without its end is taken")
+	}
+	if n, _, err := CountPEM(append(whole, "# that is all\n"...)); n != 2 || err != nil {
+		t.Errorf("with a comment behind: %d certificates, error %v", n, err)
+	}
+}
