@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -89,7 +88,7 @@ type fan struct {
 	clientErr error // why the client cannot be read from or written to
 	caused    error // the first error that failed the call
 	ended     error // the call's status, decided before all has ended
-	panicked  *panicked
+	panicked  error // a panic of one of the goroutines
 }
 
 // destination is one call of several.
@@ -132,6 +131,7 @@ func (f *fan) distribute(size int) {
 // read takes the requests off the client.
 func (f *fan) read() {
 	defer f.readEnds()
+	defer f.catch()
 	for {
 		var m Frame
 		if err := f.ss.RecvMsg(&m); err != nil {
@@ -250,31 +250,14 @@ func (f *fan) end(err error) {
 	}
 }
 
-// panicked is a panic of a backend's method on one of the fan's goroutines.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-// Error implements error, for whoever prints what was recovered.
-func (p *panicked) Error() string { return fmt.Sprintf("%v\n\n%s", p.value, p.stack) }
-
-// Unwrap supports errors.Is and errors.As.
-func (p *panicked) Unwrap() error {
-	err, _ := p.value.(error)
-	return err
-}
-
-var errPanicked = status.Error(codes.Internal, "grpcproxy: internal error")
-
-// catch is deferred where backends' methods run: it ends the call for a panic,
-// and keeps it for rethrow.
+// catch is deferred where foreign methods run: it ends the call for a panic, and
+// keeps it for the handler.
 func (f *fan) catch() {
 	r := recover()
 	if r == nil {
 		return
 	}
-	p := &panicked{value: r, stack: debug.Stack()}
+	p := newPanicked(r)
 	f.mu.Lock()
 	if f.panicked == nil {
 		f.panicked = p
@@ -285,15 +268,12 @@ func (f *fan) catch() {
 	f.end(err)
 }
 
-// rethrow makes a panic the handler's own: the interceptors around that may
-// recover from it.
+// rethrow makes a panic that was caught the handler's.
 func (f *fan) rethrow() {
 	f.mu.Lock()
 	p := f.panicked
 	f.mu.Unlock()
-	if p != nil {
-		panic(p) //nolint:forbidigo // it is one already
-	}
+	rethrow(p)
 }
 
 // failed reports that the call has failed: what comes now may follow from it.

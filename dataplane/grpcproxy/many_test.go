@@ -289,17 +289,19 @@ func (p *panicky) HandleError(err error) error {
 	return err
 }
 
+// recovering is an interceptor that makes errors of panics.
+var recovering = grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = status.Error(codes.DataLoss, fmt.Sprint(r))
+		}
+	}()
+	return next(srv, ss)
+})
+
 // A panic of a backend's method is the handler's in all modes: an interceptor
 // that recovers from panics costs the call only, however long others take.
 func TestBackendPanics(t *testing.T) {
-	recovering := grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-		defer func() {
-			if r := recover(); r != nil {
-				err = status.Error(codes.DataLoss, fmt.Sprint(r))
-			}
-		}()
-		return next(srv, ss)
-	})
 	hang := func(ss grpc.ServerStream) error {
 		<-ss.Context().Done()
 		return nil
@@ -322,6 +324,58 @@ func TestBackendPanics(t *testing.T) {
 			}
 			cc := startProxy(t, grpcproxy.TransparentHandler(directed(mode, backends...)), recovering)
 			if _, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.DataLoss || !strings.Contains(err.Error(), "oh") {
+				t.Errorf("%s in mode %d: %v", name, mode, err)
+			}
+		}
+	}
+}
+
+// panickyStream is an interceptor's stream whose methods panic, or one of them.
+type panickyStream struct {
+	grpc.ServerStream
+	header, send, recv bool
+}
+
+func (s *panickyStream) SendHeader(md metadata.MD) error {
+	if s.header {
+		panic("oh")
+	}
+	return s.ServerStream.SendHeader(md)
+}
+
+func (s *panickyStream) SendMsg(m any) error {
+	if s.send {
+		panic("oh")
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+func (s *panickyStream) RecvMsg(m any) error {
+	if s.recv {
+		panic("oh")
+	}
+	return s.ServerStream.RecvMsg(m)
+}
+
+// So is a panic of a stream that an interceptor has put in the place of the
+// server's, on whatever goroutine it is used.
+func TestStreamPanics(t *testing.T) {
+	for name, s := range map[string]panickyStream{"header": {header: true}, "send": {send: true}, "recv": {recv: true}} {
+		for _, mode := range []grpcproxy.Mode{grpcproxy.One2One, grpcproxy.One2Many, grpcproxy.Replicated} {
+			backends := []grpcproxy.Backend{shards(t, echo)[0], shards(t, echo)[0]}
+			if mode == grpcproxy.One2One || s.header { // with several a message may go first, and headers with it
+				backends = backends[1:]
+			}
+			h := grpcproxy.TransparentHandler(directed(mode, backends...), grpcproxy.WithStreamedDetector(streamed))
+			cc := startProxy(t, h, recovering, grpc.ChainStreamInterceptor(
+				func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+					own := s
+					own.ServerStream = ss
+					return next(srv, &own)
+				}))
+			cs := stream(t, testContext(t), cc)
+			send(t, cs, "x") // it is not the client that ends the call
+			if _, err := recv(cs); status.Code(err) != codes.DataLoss || !strings.Contains(err.Error(), "oh") {
 				t.Errorf("%s in mode %d: %v", name, mode, err)
 			}
 		}

@@ -41,6 +41,7 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 	}
 	if failed := c.up.failed.Load(); failed != nil {
 		// The calls to the backend and of the client were ended because of it.
+		rethrow(*failed)
 		return *failed
 	}
 	if own { // the client has gone, or cannot be written to
@@ -113,12 +114,13 @@ type upward struct {
 	late   late
 
 	// failed is why the call to the backend was cancelled: an error of ss, or
-	// one in sending to cs that cs itself does not tell.
+	// one in sending to cs that cs itself does not tell, or a panic in either.
 	failed atomic.Pointer[error]
 }
 
 // run uses frame for the messages, and leaves it empty.
 func (u *upward) run(frame *Frame) {
+	defer u.catch()
 	for i, f := range u.first {
 		if f == nil {
 			continue
@@ -159,7 +161,20 @@ func (u *upward) stop(err error) {
 
 func (u *upward) fail(err error) {
 	err = statusOf(err)
-	u.failed.Store(&err)
+	u.end(err, err)
+}
+
+// catch keeps a panic, of an interceptor's stream for example, for the handler.
+func (u *upward) catch() {
+	if r := recover(); r != nil {
+		u.end(newPanicked(r), errPanicked)
+	}
+}
+
+// end ends the call for a cause, of which the client is told err unless the
+// handler tells it.
+func (u *upward) end(cause, err error) {
+	u.failed.Store(&cause)
 	u.cancel()
 	if u.cs.Context().Err() == nil {
 		finish(u.ss, err) // nothing else ends the call to cs

@@ -151,8 +151,8 @@ func (f *fan) addHeader(d *destination, md metadata.MD) {
 	f.mu.Unlock()
 	if last {
 		f.sending.Lock()
+		defer f.sending.Unlock()
 		f.sendHeaders(f.ss.SendHeader)
-		f.sending.Unlock()
 	}
 }
 
@@ -181,16 +181,14 @@ var errOver = status.Error(codes.Canceled, "grpcproxy: the call has failed")
 
 // write sends a message to the client and frees it.
 func (f *fan) write(m *Frame) error {
+	defer m.Free()
 	f.sending.Lock()
+	defer f.sending.Unlock()
 	if f.failed() {
-		f.sending.Unlock()
-		m.Free()
 		return errOver
 	}
 	f.sendHeaders(f.ss.SetHeader)
 	err := f.ss.SendMsg(m)
-	f.sending.Unlock()
-	m.Free()
 	if err != nil {
 		f.fail(err)
 	}
