@@ -2,6 +2,7 @@ package grpcproxy
 
 import (
 	"context"
+	"reflect"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -50,7 +51,7 @@ func (f *Forwarder) forward(ctx context.Context, ss grpc.ServerStream, method, b
 		return status.Errorf(codes.Unavailable, "grpcproxy: backend %s: %v", backend, err)
 	}
 	defer cc.release()
-	if ctx != ss.Context() {
+	if !same(ctx, ss.Context()) {
 		ss = &streamWithContext{ServerStream: ss, ctx: ctx}
 	}
 	to := &target{name: backend, conn: cc.ClientConn, md: md}
@@ -59,6 +60,12 @@ func (f *Forwarder) forward(ctx context.Context, ss grpc.ServerStream, method, b
 		frames = []*Frame{first}
 	}
 	return relay(ss, method, to, frames, f.pumps)
+}
+
+// same reports that two contexts are one. Only pointers are sure to be
+// comparable; others are taken for different.
+func same(a, b context.Context) bool {
+	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }
 
 // Close closes all connections; calls on them fail.

@@ -63,7 +63,7 @@ var rows = map[int]string{
 	46: "TestPoolExpiry TestPoolConcurrent BenchmarkPool",
 	47: "TestConnectionCache",
 	48: "TestConnectionCacheEviction TestEvictionSparesDrainingCalls",
-	49: "TestForwarder TestServer",
+	49: "TestForwarder TestForwarderAnyContext TestServer",
 	50: "TestServerLifecycle TestUseConcurrently TestCloseWaitsForHandlers",
 	51: "TestServerConfig TestServerConfigApplies TestServerKeepalive",
 	52: "TestMiddlewares TestMiddlewareAborts TestMiddlewarePeeks TestDirectorSeesMiddlewareMetadata",

@@ -336,3 +336,22 @@ func TestForwarder(t *testing.T) {
 		t.Errorf("%d connections", f.Cache().Len())
 	}
 }
+
+// valueContext is a context that cannot be compared.
+type valueContext struct {
+	context.Context
+	values map[string]string
+}
+
+// 1.49: an interceptor's context may be of any kind.
+func TestForwarderAnyContext(t *testing.T) {
+	_, cc := startServer(t, &grpcproxy.Config{
+		DefaultBackend: startBackend(t, echo),
+		ServerOptions: []grpc.ServerOption{grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+			return next(srv, &contextStream{ss, valueContext{ss.Context(), nil}})
+		})},
+	})
+	if got, err := ask(t, testContext(t), cc, "x"); got != "x" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
