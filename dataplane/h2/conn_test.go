@@ -88,6 +88,39 @@ func TestKeepaliveOfSlowReader(t *testing.T) {
 	}
 }
 
+// TestHeadersOfSlowReader: half a header block, and the ACK of our SETTINGS, are
+// not late while the peer is not read, as long as it takes what it asked for.
+func TestHeadersOfSlowReader(t *testing.T) {
+	w := newWorld(t, "server raw hiwater=1000")
+	w.feed(t, []byte(Preface))
+	w.feed(t, w.peer.frame(t, "SETTINGS"))
+	w.blocked = true
+	w.run(t, "x5 > HEADERS {1+2i} end std")
+	w.run(t, "x5 headers {1+2i} end x={10+1i}"+strings.Repeat("x", 600))
+	block := w.peer.frame(t, "HEADERS 11 end std")
+	w.feed(t, block[:12])
+	for range 5 {
+		if !w.c.StopReading() {
+			t.Fatal("the peer would be read")
+		}
+		w.c.Wrote(w.now, 10)
+		w.run(t, "time +3s")
+	}
+	w.blocked = false
+	w.settle(t)
+	w.run(t, "time +9s")
+	if w.c.Dead() {
+		t.Fatal("given up")
+	}
+	w.feed(t, block[12:])
+	w.feed(t, w.peer.frame(t, "SETTINGS ack"))
+	if w.streams[11] == nil {
+		t.Error("the request was not taken")
+	}
+	w.run(t, "headers 11 end :status=200")
+	w.done(t)
+}
+
 // TestLastWords: what is left to write of a connection that is over waits for
 // its peer as long as any output, and no longer.
 func TestLastWords(t *testing.T) {

@@ -296,10 +296,18 @@ func (c *Conn) Wrote(now clock.Nanos, n int) {
 }
 
 // takes notes that the peer has taken something. While it is not read that is
-// its sign of life: its silence is ours.
+// its sign of life, and what it owes us is not late: its silence is ours.
 func (c *Conn) takes(now clock.Nanos) {
-	if c.StopReading() {
-		c.lastRead = now
+	if !c.StopReading() {
+		return
+	}
+	now = max(1, now)
+	c.lastRead = now
+	if c.hdrSince != 0 {
+		c.hdrSince = now
+	}
+	if c.settingsAt != 0 {
+		c.settingsAt = now
 	}
 }
 
