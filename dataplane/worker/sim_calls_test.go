@@ -84,6 +84,7 @@ type rpc struct {
 	picked   []pickedHost
 	records  int
 	directed int
+	refused  int // filters that said no
 	handle   call.Handle
 }
 

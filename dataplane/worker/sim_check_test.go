@@ -187,6 +187,9 @@ func (w *world) explain(r *rpc, code, status string) error {
 	if w.unavailable(r) || r.mode == modeHTTPError && len(r.served) > 0 {
 		allow("14", "503")
 	}
+	if r.refused > 0 {
+		allow("7", "403")
+	}
 	if r.mode == modeReset {
 		for _, a := range r.served {
 			if a.reset && (!a.refused || r.resetAfter > 0) {
@@ -210,7 +213,7 @@ func (w *world) explainReset(r *rpc, code http2.ErrCode) error {
 	if w.scripted || r.mode == modeReset && r.headers && code == r.resetCode {
 		return nil
 	}
-	if !r.grpc && r.headers && code == http2.ErrCodeInternal && (w.unavailable(r) || r.timeout > 0 || r.mode == modeReset && r.resetCode == http2.ErrCodeNo) {
+	if !r.grpc && r.headers && code == http2.ErrCodeInternal && (w.unavailable(r) || r.timeout > 0 || r.refused > 0 || r.mode == modeReset && r.resetCode == http2.ErrCodeNo) {
 		return nil
 	}
 	return fmt.Errorf("RST_STREAM %v that nothing explains; faults %v", code, w.faults)

@@ -55,7 +55,7 @@ func (f filterFunc) NewFilter(c *call.Call) call.Filter { return f(c) }
 
 func (w *world) newSimFilter(c *call.Call) *simFilter {
 	w.filters++
-	return &simFilter{w: w, r: w.set.rpcOf(c)}
+	return &simFilter{w: w, r: w.set.rpcOf(c), refuses: w.rnd.IntN(40)}
 }
 
 // simFilter sees headers.
@@ -64,6 +64,8 @@ type simFilter struct {
 	r    *rpc
 	wait [4]bool // by method: it said that it will answer later
 	done bool
+
+	refuses int // the method that says no, if there is one of that number
 }
 
 // later says, now and then, that the answer comes later, and sees to it.
@@ -78,8 +80,15 @@ func (f *simFilter) later(c *call.Call, method int) error {
 		return call.ErrPending
 	}
 	f.wait[method] = false
+	if f.refuses == method {
+		f.r.refused++
+		return replyFilter
+	}
 	return nil
 }
+
+// replyFilter is what filters say now and then.
+var replyFilter = &call.Reply{HTTP: 403, GRPC: call.PermissionDenied, Message: "a filter says no"}
 
 func (f *simFilter) RequestHeaders(c *call.Call, end bool) error { return f.later(c, 0) }
 
