@@ -583,6 +583,25 @@ func TestPanicCostsItsConnection(t *testing.T) {
 	s.finish()
 }
 
+// TestPanicWhileClosing: a panic at the end of a call does not keep its
+// connection's end from the other calls, nor from the worker, which could not
+// shut down.
+func TestPanicWhileClosing(t *testing.T) {
+	s := newScript(t, nil, nil)
+	s.g.opt.Debug = false
+	for range 3 {
+		s.call(&rpc{grpc: true})
+	}
+	s.wk.core.Record = func(*call.Call, *call.Outcome) { panic("sim: a bug") }
+	s.client.cut(true)
+	s.settleNow()
+	s.wk.core.Record = s.record
+	if n := s.wk.core.Attempts(); s.wk.downs != 0 || n != 0 {
+		t.Errorf("%d connections of clients and %d attempts are left", s.wk.downs, n)
+	}
+	s.shutdown()
+}
+
 // TestRetiredWhileDialled: a connection that comes when its host is gone
 // already serves those who wait for it, and ends.
 func TestRetiredWhileDialled(t *testing.T) {

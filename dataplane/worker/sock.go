@@ -222,12 +222,21 @@ func (k *Sock) kill() {
 	w.core.Wheel.Stop(&k.tick)
 	w.core.Wheel.Stop(&k.closing)
 	k.dropTail()
+	for !k.closeConn() {
+		// A stream less: the others are to have their end, too.
+	}
 	func() {
 		defer k.contain("close")
-		k.conn.Close()
 		k.owner.closed(k.cause)
 	}()
 	w.driver.Shutdown(k)
+}
+
+// closeConn ends what is left of the connection's streams. False: one panicked.
+func (k *Sock) closeConn() (done bool) {
+	defer k.contain("close")
+	k.conn.Close()
+	return true
 }
 
 // moveTick makes the timer follow the connection's. While it is dialled nothing
