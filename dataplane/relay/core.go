@@ -36,6 +36,9 @@ type Core struct {
 	Pool      *h2.Pool
 	// Record, if not nil, sees every exchange that ended.
 	Record func(c *call.Call, o *call.Outcome)
+	// Contain, if not nil, is deferred, and may recover, where a call of d goes
+	// on outside of the events of any connection.
+	Contain func(d *Downstream, event string)
 
 	// Owned by the worker.
 
@@ -157,6 +160,9 @@ func (c *Core) lookup(h call.Handle) *Exchange {
 // Resume continues the paused exchange of h; a stale handle does nothing.
 func (c *Core) Resume(h call.Handle, err error) {
 	if x := c.lookup(h); x != nil && (x.state == statePaused && !x.peeking || x.state < stateReplying && x.flt != nil && x.flt.pending()) {
+		if c.Contain != nil {
+			defer c.Contain(x.d, "resume")
+		}
 		x.resume(err)
 	}
 }

@@ -216,6 +216,9 @@ func (x *Exchange) schedule() {
 
 // Expire implements clock.Expirer.
 func (x *Exchange) Expire(_ *clock.Timer, now clock.Nanos) {
+	if f := x.core.Contain; f != nil {
+		defer f(x.d, "timer")
+	}
 	switch {
 	case x.state == stateNew || x.state == stateFinished:
 		return

@@ -272,7 +272,12 @@ func (d *Downstream) DrainDeadline() {
 }
 
 // Evict ends the call because the bytes it holds are needed (docs/core.md, "Flow control").
-func (x *Exchange) Evict() { x.reply(replyHeldBytes) }
+func (x *Exchange) Evict() {
+	if f := x.core.Contain; f != nil {
+		defer f(x.d, "eviction")
+	}
+	x.reply(replyHeldBytes)
+}
 
 // EvictHolder ends the call whose stream of this connection holds too much.
 func (d *Downstream) EvictHolder(s *h2.Stream) { s.Owner.(*Exchange).Evict() }

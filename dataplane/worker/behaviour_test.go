@@ -583,6 +583,57 @@ func TestPanicCostsItsConnection(t *testing.T) {
 	s.finish()
 }
 
+// TestPanicOutsideEvents: a panic in a call that goes on because somebody has
+// resumed it, its time has come or its memory is needed costs its client's
+// connection, too, and no more.
+func TestPanicOutsideEvents(t *testing.T) {
+	for name, explode := range map[string]func(s *script, r *rpc){
+		"resumed":       func(_ *script, r *rpc) { r.handle.Resume(nil) },
+		"its time came": func(s *script, _ *rpc) { s.pass(3 * time.Second) },
+		"evicted":       func(s *script, _ *rpc) { s.g.opt.MemoryBudget = 1; s.batch(func() {}) },
+		"drain deadline": func(s *script, _ *rpc) {
+			s.g.Drain(func(*Chain) bool { return true }, time.Second)
+			s.pass(1500 * time.Millisecond)
+		},
+		"killed": func(s *script, _ *rpc) { s.batch(func() { s.wk.eachDown((*downConn).drainDeadline) }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bomb := false
+			op := call.HeaderOp{Field: hpack.NewField("x-a", ""), Value: func(*call.Call, *call.Outcome) string {
+				if bomb {
+					bomb = false
+					panic("sim: a bug")
+				}
+				return "fine"
+			}}
+			ops := []call.HeaderOp{op}
+			s := newScript(t, &call.Route{RequestOps: ops, ResponseOps: ops, MaxStreamDuration: 3 * time.Second}, nil)
+			s.g.opt.Debug = false
+			s.keepPaused = true
+			warm := s.call(&rpc{grpc: true})
+			s.reply(warm, 0, true, trailersOnly(warm, "0")...)
+			p, _ := s.server(warm, 0)
+			p.deaf = true
+			r := s.call(&rpc{grpc: true, reqLen: 100_000, pause: name == "resumed"})
+			bomb = true
+			explode(s, r)
+			s.settleNow()
+			s.expect(r, "lost")
+			if bomb {
+				t.Error("nothing has panicked")
+			}
+			s.g.opt.MemoryBudget = 256 << 10
+			p.deaf = false
+			s.client = s.connect()
+			other := s.call(&rpc{grpc: true})
+			s.reply(other, 0, true, trailersOnly(other, "0")...)
+			s.expect(other, "200 grpc 0")
+			s.paused = nil
+			s.finish()
+		})
+	}
+}
+
 // TestPanicWhileClosing: a panic at the end of a call does not keep its
 // connection's end from the other calls, nor from the worker, which could not
 // shut down.

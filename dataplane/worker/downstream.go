@@ -207,6 +207,7 @@ func (d *downConn) name() string {
 
 // drainDeadline implements sockOwner.
 func (d *downConn) drainDeadline() {
+	defer d.sock.contain("drain deadline")
 	d.Downstream.DrainDeadline()
 	d.sock.conn.Shutdown(h2.ShutdownNow, h2.ErrCodeNo)
 	d.sock.closingSoon = true

@@ -120,9 +120,13 @@ func (k *Sock) contain(what string) {
 		return
 	}
 	if r := recover(); r != nil {
-		k.w.g.opt.Logger.Error("panic on a connection", "connection", k.owner.name(), "event", what, "reason", fmt.Sprint(r), "stack", string(debug.Stack()))
-		k.doom(fmt.Errorf("worker: panic: %v", r))
+		k.panicked(what, r)
 	}
+}
+
+func (k *Sock) panicked(what string, reason any) {
+	k.w.g.opt.Logger.Error("panic on a connection", "connection", k.owner.name(), "event", what, "reason", fmt.Sprint(reason), "stack", string(debug.Stack()))
+	k.doom(fmt.Errorf("worker: panic: %v", reason))
 }
 
 func (k *Sock) dropTail() {
@@ -143,6 +147,7 @@ func (k *Sock) keepTail(rest []byte) {
 
 // afterInput looks at what the input changed besides the streams.
 func (k *Sock) afterInput() {
+	defer k.contain("after input")
 	if k.conn.Dead() {
 		k.dropTail()
 		k.markDirty()

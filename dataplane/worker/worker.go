@@ -94,6 +94,7 @@ func newWorker(g *Group, index int) *Worker {
 		Pool:      w.pool,
 		Rand:      &w.rnd,
 		Record:    g.opt.Record,
+		Contain:   w.contain,
 	}
 	w.pool.Grow = w.grow
 	w.trim.w, w.trim.timer.Owner = w, &w.trim
@@ -224,6 +225,20 @@ func (w *Worker) eachDown(f func(d *downConn)) {
 		if d, ok := k.owner.(*downConn); ok {
 			f(d)
 		}
+	}
+}
+
+// contain is Sock.contain for the connection of d.
+func (w *Worker) contain(d *relay.Downstream, event string) {
+	if w.g.opt.Debug {
+		return
+	}
+	if r := recover(); r != nil {
+		w.eachDown(func(o *downConn) {
+			if &o.Downstream == d {
+				o.sock.panicked(event, r)
+			}
+		})
 	}
 }
 
