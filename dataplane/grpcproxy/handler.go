@@ -100,6 +100,7 @@ func (h *handler) direct(ss grpc.ServerStream, method string) error {
 	case d.err != nil && !isEOF(d.err):
 		return statusOf(d.err)
 	}
+	d.over()
 	if h.mode != nil {
 		mode = *h.mode
 	}

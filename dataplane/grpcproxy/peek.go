@@ -132,6 +132,7 @@ func (h *handler) toDestinations(ss grpc.ServerStream, method string, params *St
 			}
 		}
 	}
+	p.over()
 	if len(all) == 1 {
 		return relay(ss, method, backends[0], first, h.pumps)
 	}
@@ -139,8 +140,9 @@ func (h *handler) toDestinations(ss grpc.ServerStream, method string, params *St
 }
 
 // Peek returns the first message of an incoming call, which it waits for, to a
-// StreamDirector: ctx is the director's, or derived from it. The message is
-// still relayed. io.EOF says that there is none. The bytes must not be changed.
+// StreamDirector, until that decides: ctx is the director's, or derived from it.
+// The message is still relayed. io.EOF says that there is none. The bytes must
+// not be changed.
 func Peek(ctx context.Context) ([]byte, error) {
 	p, ok := ctx.Value(peekKey{}).(*peeker)
 	if !ok {
@@ -149,7 +151,7 @@ func Peek(ctx context.Context) ([]byte, error) {
 	return p.Peek()
 }
 
-var errNoPeeker = status.Error(codes.Internal, "grpcproxy: the first message can be looked at in the context of a director only")
+var errNoPeeker = status.Error(codes.Internal, "grpcproxy: the first message can be looked at in the context of a director only, and until it decides")
 
 // directing is the context of a director: it can look at the first message.
 type directing struct {
@@ -186,6 +188,13 @@ func (p *peeker) Peek() ([]byte, error) {
 		}
 	}
 	return p.bytes, p.err
+}
+
+// over says that others read the stream from now on.
+func (p *peeker) over() {
+	if !p.done {
+		p.done, p.err = true, errNoPeeker
+	}
 }
 
 func (p *peeker) free() {

@@ -167,6 +167,44 @@ func TestPeekParameters(t *testing.T) {
 	}
 }
 
+// 1.42: who looks at the first message when the director has decided is refused,
+// unless it was looked at before: the message is on its way.
+func TestPeekTooLate(t *testing.T) {
+	conn := dial(t, startBackend(t, echo))
+	for _, early := range []bool{false, true} {
+		var late error
+		cc := startProxy(t, grpcproxy.TransparentHandler(func(ctx context.Context, _ string) (grpcproxy.Mode, []grpcproxy.Backend, error) {
+			if early {
+				if _, err := grpcproxy.Peek(ctx); err != nil {
+					return 0, nil, err
+				}
+			}
+			b := &grpcproxy.SingleBackend{GetConn: func(out context.Context) (context.Context, *grpc.ClientConn, error) {
+				_, late = grpcproxy.Peek(ctx)
+				return out, conn, nil
+			}}
+			return grpcproxy.One2One, []grpcproxy.Backend{b}, nil
+		}))
+		if got, err := ask(t, testContext(t), cc, "x"); got != "x" || err != nil || late == nil != early {
+			t.Errorf("looked at before %v: %q, %v; %v", early, got, err, late)
+		}
+		cc = startProxy(t, grpcproxy.PeekHandler(func(_ context.Context, _ string, p grpcproxy.StreamPeeker) (*grpcproxy.StreamParameters, error) {
+			if early {
+				if _, err := p.Peek(); err != nil {
+					return nil, err
+				}
+			}
+			return grpcproxy.NewStreamParameters(grpcproxy.Destination{Conn: conn}, nil, func() error {
+				_, late = p.Peek()
+				return nil
+			}, nil), nil
+		}))
+		if got, err := ask(t, testContext(t), cc, "x"); got != "x" || err != nil || late == nil != early {
+			t.Errorf("finalizer, looked at before %v: %q, %v; %v", early, got, err, late)
+		}
+	}
+}
+
 // 1.3: hand-written handlers beside the proxy.
 func TestRegisterStreamHandlers(t *testing.T) {
 	s := grpc.NewServer(grpc.ForceServerCodecV2(grpcproxy.Codec()),

@@ -56,7 +56,7 @@ var rows = map[int]string{
 	39: "TestManyErrorsAreJoined",
 	40: "TestReplicated TestReplicatedWithoutOne TestPeekRewrites",
 	41: "TestPeekRewrites TestPeekParameters",
-	42: "TestPeekDirector TestMiddlewarePeeks TestFirstPayload",
+	42: "TestPeekDirector TestPeekTooLate TestMiddlewarePeeks TestFirstPayload",
 	43: "TestErrorHandler TestPeekErrorPrecedence TestClientGoesWhileConnecting",
 	44: "TestManySlowBackend",
 	45: "TestPoolLimits TestPoolOneStream TestEnder",
