@@ -204,15 +204,20 @@ func TestInterceptorsHaveTheLastWord(t *testing.T) {
 		return status.Error(codes.OutOfRange, "changed")
 	})
 	for _, mode := range allModes {
-		for _, refuse := range []string{"receiving", "sending", ""} {
+		for _, refuse := range []string{"receiving", "receiving typed", "sending", ""} {
 			t.Run(fmt.Sprint(mode, refuse), func(t *testing.T) {
 				limit := 1 << 20
 				if refuse == "" {
 					limit = 2
 				}
 				conn := dial(t, backend, grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(limit)))
-				cc := startProxy(t, grpcproxy.TransparentHandler(directed(mode, &grpcproxy.ConnBackend{Conn: conn}),
-					grpcproxy.WithStreamedDetector(streamed)), last)
+				h := grpcproxy.TransparentHandler(directed(mode, &grpcproxy.ConnBackend{Conn: conn}), grpcproxy.WithStreamedDetector(streamed))
+				cc := startProxy(t, func(srv any, ss grpc.ServerStream) error {
+					if refuse == "receiving typed" { // as a method of generated code has it
+						ss = &grpc.GenericServerStream[grpcproxy.Frame, grpcproxy.Frame]{ServerStream: ss}
+					}
+					return h(srv, ss)
+				}, last)
 				ctx := testContext(t)
 				if refuse != "" {
 					ctx = metadata.AppendToOutgoingContext(ctx, "refuse", refuse)

@@ -224,7 +224,12 @@ func bare(ss grpc.ServerStream) bool {
 		return bare(s.ServerStream)
 	}
 	t := reflect.TypeOf(ss)
-	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == grpcPath
+	if t.Kind() != reflect.Pointer || t.Elem().PkgPath() != grpcPath {
+		return false
+	}
+	// What grpc-go exports is generated code's stream around any other.
+	name := t.Elem().Name()
+	return name[0] >= 'a'
 }
 
 var grpcPath = reflect.TypeFor[grpc.Server]().PkgPath()
