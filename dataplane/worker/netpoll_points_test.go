@@ -97,16 +97,6 @@ func inCallback() int {
 	return bytes.Count(buf, []byte("worker.(*netConn).readable("))
 }
 
-// poll waits for something that nothing tells of.
-func poll(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("in vain: %s", what)
-		}
-	}
-}
-
 // unread returns how many bytes wait in c's socket.
 func unread(t *testing.T, c *netConn) int {
 	t.Helper()

@@ -399,3 +399,13 @@ func silentHost(t *testing.T) *fixedHost {
 	t.Skip("the system's accept queue does not fill")
 	return nil
 }
+
+// poll waits for something that nothing tells of.
+func poll(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain: %s", what)
+		}
+	}
+}
