@@ -1,8 +1,11 @@
 package worker
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+	"github.com/sluice-proxy/sluice/dataplane/relay"
 )
 
 // reply makes the server answer r's n-th attempt.
@@ -632,6 +636,23 @@ func TestPanicOutsideEvents(t *testing.T) {
 			s.finish()
 		})
 	}
+}
+
+// TestPanicAfterTheEnd: a panic that no connection pays for is logged all the
+// same.
+func TestPanicAfterTheEnd(t *testing.T) {
+	s := newScript(t, nil, nil)
+	s.g.opt.Debug = false
+	var log bytes.Buffer
+	s.g.opt.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	func() {
+		defer s.wk.contain(new(relay.Downstream), "timer")
+		panic("sim: a bug")
+	}()
+	if got := log.String(); !strings.Contains(got, "event=timer") || !strings.Contains(got, "sim: a bug") {
+		t.Errorf("logged: %q", got)
+	}
+	s.finish()
 }
 
 // TestPanicWhileClosing: a panic at the end of a call does not keep its

@@ -1,8 +1,10 @@
 package worker
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -233,13 +235,21 @@ func (w *Worker) contain(d *relay.Downstream, event string) {
 	if w.g.opt.Debug {
 		return
 	}
-	if r := recover(); r != nil {
-		w.eachDown(func(o *downConn) {
-			if &o.Downstream == d {
-				o.sock.panicked(event, r)
-			}
-		})
+	r := recover()
+	if r == nil {
+		return
 	}
+	var k *Sock
+	w.eachDown(func(o *downConn) {
+		if &o.Downstream == d {
+			k = &o.sock
+		}
+	})
+	if k != nil {
+		k.panicked(event, r)
+		return
+	}
+	w.g.opt.Logger.Error("panic on a connection that is over", "event", event, "reason", fmt.Sprint(r), "stack", string(debug.Stack()))
 }
 
 // finishClosing ends a closing worker step by step: when the last downstream
