@@ -23,9 +23,9 @@ type Group struct {
 }
 
 // NodeMatch says which nodes belong to a group. Each entry is a glob
-// (path.Match, but "*" takes slashes as well). A node belongs to the group if its id matches one of IDs or
-// its cluster one of Clusters. Without both, the cluster must be the group's
-// name.
+// (path.Match, but "*" takes slashes as well). A node belongs to the group if
+// its id matches one of IDs or its cluster one of Clusters. Without both, the
+// cluster must be the group's name.
 type NodeMatch struct {
 	IDs      []string `json:"ids,omitempty"`
 	Clusters []string `json:"clusters,omitempty"`

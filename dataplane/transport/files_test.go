@@ -65,22 +65,27 @@ func (r *rotation) write(path string, b []byte) {
 	}
 }
 
-// start runs a Files that follows cert and key in r.dir.
-func (r *rotation) start(cert, key string) {
-	r.t.Helper()
+// runFiles runs a Files until the test ends.
+func runFiles(t *testing.T) *Files {
 	f := NewFiles(nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { f.Run(ctx) })
-	stop, err := f.Watch([]string{filepath.Join(r.dir, cert), filepath.Join(r.dir, key)}, "", r.load)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() {
-		stop()
+	t.Cleanup(func() {
 		cancel()
 		wg.Wait()
 	})
+	return f
+}
+
+// start makes a Files follow cert and key in r.dir.
+func (r *rotation) start(cert, key string) {
+	r.t.Helper()
+	stop, err := runFiles(r.t).Watch([]string{filepath.Join(r.dir, cert), filepath.Join(r.dir, key)}, "", r.load)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(stop)
 }
 
 func newRotation(t *testing.T) *rotation {
@@ -121,12 +126,7 @@ func TestFilesChangeMeanwhile(t *testing.T) {
 	old, next := ca.Leaf(t, "old"), ca.Leaf(t, "new")
 	r.write("tls.crt", old.Chain)
 	r.write("tls.key", old.PEM)
-	f := NewFiles(nil)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { f.Run(ctx) })
-	defer wg.Wait()
-	defer cancel()
+	f := runFiles(t)
 	seen := make(chan string, 16)
 	paths := []string{filepath.Join(r.dir, "tls.crt"), filepath.Join(r.dir, "tls.key")}
 	watch := func(load func(contents [][]byte) error) {
@@ -260,12 +260,7 @@ func TestFilesElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	pair("old")
-	f := NewFiles(nil)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { f.Run(ctx) })
-	defer wg.Wait()
-	defer cancel()
+	f := runFiles(t)
 	var all []*rotation
 	for _, dir := range []string{"shared/certs", "alias", "app"} { // by itself first: watched by the names of others later
 		r := &rotation{t: t, dir: filepath.Join(base.dir, dir), cell: NewSecret[Certificate](nil), loaded: make(chan string, 16)}
@@ -289,12 +284,7 @@ func TestFilesElsewhere(t *testing.T) {
 // TestFilesMissing: files that are not there at first.
 func TestFilesMissing(t *testing.T) {
 	r := newRotation(t)
-	f := NewFiles(nil)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { f.Run(ctx) })
-	defer wg.Wait()
-	defer cancel()
+	f := runFiles(t)
 	stop, err := f.Watch([]string{filepath.Join(r.dir, "c"), filepath.Join(r.dir, "k")}, "", r.load)
 	defer stop()
 	if !errors.Is(err, os.ErrNotExist) {

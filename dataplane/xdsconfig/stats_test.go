@@ -21,26 +21,6 @@ func TestUpdateStats(t *testing.T) {
 		r := telemetry.NewRegistry()
 		w.m.registry, w.m.clusterIntake.env.Registry = r, r
 		r.Func(func(add func(telemetry.Stat)) { w.m.updateStats(r, add) })
-		check := func(step string, want map[string]any) {
-			t.Helper()
-			got := map[string]any{}
-			for _, s := range r.Collect(nil) {
-				if _, twice := got[s.Name]; twice {
-					t.Errorf("%s: %s is there twice", step, s.Name)
-				}
-				if got[s.Name] = s.Value; s.IsText {
-					got[s.Name] = s.Text
-				}
-			}
-			for name, v := range want {
-				if n, ok := v.(int); ok {
-					v = uint64(n)
-				}
-				if got[name] != v {
-					t.Errorf("%s: %s is %v, want %v", step, name, got[name], v)
-				}
-			}
-		}
 		const routes = "- {name: r:1, virtual_hosts: [{name: v, domains: [\"*\"], routes: [{match: {prefix: /}, route: {cluster: a:1, timeout: 0s}}]}]}\n"
 		w.command([]string{"cds", "1"}, "- {name: a:1, type: EDS, http2_protocol_options: {}, eds_cluster_config: {service_name: e, eds_config: {ads: {}}}}\n")
 		w.command([]string{"eds", "1"}, "- {cluster_name: e, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}}]}]}\n")
@@ -51,7 +31,7 @@ func TestUpdateStats(t *testing.T) {
 `)
 		w.command([]string{"rds", "1"}, routes)
 		w.command([]string{"rds", "2"}, strings.Replace(routes, "prefix: /", "safe_regex: {regex: \"(\"}", 1))
-		check("all are there", map[string]any{
+		expectStats(t, r, "all are there", map[string]any{
 			"cluster_manager.cds.update_attempt": 2, "cluster_manager.cds.update_success": 1, "cluster_manager.cds.update_rejected": 0,
 			"cluster_manager.cds.version_text": "1", "cluster_manager.cds.version": xxh64("1"),
 			"listener_manager.lds.update_success": 1, "listener_manager.lds.version_text": "v1",
@@ -61,13 +41,36 @@ func TestUpdateStats(t *testing.T) {
 		})
 		w.stream.end(errors.New("gone"))
 		synctest.Wait()
-		check("the stream has ended", map[string]any{
+		expectStats(t, r, "the stream has ended", map[string]any{
 			"cluster_manager.cds.update_failure": 1, "cluster.a_1.update_failure": 1, "http.in.rds.r_1.update_failure": 1,
 		})
 		w.command([]string{"wait", "1m"}, "")
 		w.command([]string{"lds", "v2"}, "[]")
-		check("the listener has gone", map[string]any{"http.in.rds.r_1.update_success": nil, "listener_manager.lds.update_success": 2})
+		expectStats(t, r, "the listener has gone", map[string]any{"http.in.rds.r_1.update_success": nil, "listener_manager.lds.update_success": 2})
 	})
+}
+
+// expectStats compares some of r's stats: texts, numbers (an int stands for an
+// uint64), nil for one that must not be there.
+func expectStats(t *testing.T, r *telemetry.Registry, step string, want map[string]any) {
+	t.Helper()
+	got := map[string]any{}
+	for _, s := range r.Collect(nil) {
+		if _, twice := got[s.Name]; twice {
+			t.Errorf("%s: %s is there twice", step, s.Name)
+		}
+		if got[s.Name] = s.Value; s.IsText {
+			got[s.Name] = s.Text
+		}
+	}
+	for name, v := range want {
+		if n, ok := v.(int); ok {
+			v = uint64(n)
+		}
+		if got[name] != v {
+			t.Errorf("%s: %s is %v, want %v", step, name, got[name], v)
+		}
+	}
 }
 
 // What the bootstrap has was added, too, as Envoy counts.
@@ -92,12 +95,9 @@ func TestStaticIsAdded(t *testing.T) {
 		}
 		defer m.Close()
 		<-m.Ready()
-		want := map[string]uint64{"cluster_manager.cluster_added": 2, "cluster_manager.active_clusters": 2, "listener_manager.listener_added": 1}
-		for _, s := range r.Collect(nil) {
-			if n, ok := want[s.Name]; ok && s.Value != n {
-				t.Errorf("%s is %d, want %d", s.Name, s.Value, n)
-			}
-		}
+		expectStats(t, r, "at the start", map[string]any{
+			"cluster_manager.cluster_added": 2, "cluster_manager.active_clusters": 2, "listener_manager.listener_added": 1,
+		})
 	})
 }
 
@@ -116,15 +116,10 @@ func TestEndpointStatsOfOneName(t *testing.T) {
 		w.command([]string{"cds", "1"}, strings.ReplaceAll(cluster, "NAME", "a")+strings.ReplaceAll(cluster, "NAME", "b"))
 		w.command([]string{"eds", "1"}, strings.ReplaceAll(endpoints, "NAME", "a")+strings.ReplaceAll(endpoints, "NAME", "b"))
 		w.command([]string{"eds", "2"}, strings.ReplaceAll(endpoints, "NAME", "a"))
-		want := map[string]uint64{
-			"cluster.s.update_success": 3, "cluster.s.update_attempt": 5, "cluster.s.update_no_rebuild": 1, "cluster.s.version": xxh64("2"),
-		}
 		for range 20 {
-			for _, s := range r.Collect(nil) {
-				if n, ok := want[s.Name]; ok && s.Value != n {
-					t.Fatalf("%s is %d, want %d", s.Name, s.Value, n)
-				}
-			}
+			expectStats(t, r, "any time", map[string]any{
+				"cluster.s.update_success": 3, "cluster.s.update_attempt": 5, "cluster.s.update_no_rebuild": 1, "cluster.s.version": xxh64("2"),
+			})
 		}
 	})
 }
@@ -138,17 +133,13 @@ func TestWarmingIsTakenBack(t *testing.T) {
 		r := telemetry.NewRegistry()
 		w.m.stats = newStats(r)
 		w.command([]string{"cds", "1"}, "[]")
-		lds := func(version, route string, want uint64) {
+		lds := func(version, route string, want int) {
 			t.Helper()
 			w.command([]string{"lds", version}, `- {name: l, address: {socket_address: {address: 0.0.0.0, port_value: 80}}, filter_chains: [{filters: [{name: hcm, typed_config: {
     "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: in, `+route+`,
     http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}
 `)
-			for _, s := range r.Collect(nil) {
-				if s.Name == "listener_manager.total_listeners_warming" && s.Value != want {
-					t.Errorf("version %s: %d listeners warm, want %d", version, s.Value, want)
-				}
-			}
+			expectStats(t, r, "version "+version, map[string]any{"listener_manager.total_listeners_warming": want})
 		}
 		const inline = "route_config: {name: r, virtual_hosts: []}"
 		lds("1", inline, 0)

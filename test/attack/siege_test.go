@@ -224,8 +224,8 @@ const (
 )
 
 // measure runs a against the proxy, or against dummy if that is not "". The
-// proxy has been moved when the counter has and attackers and hostile, a
-// backend, saw what they must.
+// proxy is attacked until the counter has moved and the attackers, or hostile,
+// the attack's backend, have seen what they must.
 func measure(t *testing.T, p *proxy, a *attack, dummy string, hostile *siege) result {
 	t.Helper()
 	st := connectSteady(t, p, a.tls)
