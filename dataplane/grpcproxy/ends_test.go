@@ -420,3 +420,49 @@ func TestManyHeadersWithoutTheLast(t *testing.T) {
 		})
 	}
 }
+
+// slowToSay is a channel whose calls, and with them RecvMsg, end long before a
+// SendMsg that fails returns.
+type slowToSay struct{ grpc.ClientConnInterface }
+
+func (c slowToSay) NewStream(ctx context.Context, d *grpc.StreamDesc, m string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	cs, err := narrow(c).NewStream(ctx, d, m, opts...)
+	return slowSender{cs}, err
+}
+
+type slowSender struct{ grpc.ClientStream }
+
+func (s slowSender) SendMsg(m any) error {
+	err := s.ClientStream.SendMsg(m)
+	time.Sleep(50 * time.Millisecond)
+	return err
+}
+
+// 1.43: a message that may not be sent on is the proxy's error, not its
+// backend's, also where the backend's call tells of it first.
+func TestErrorInSending(t *testing.T) {
+	for _, mode := range allModes {
+		for _, streams := range []bool{true, false} {
+			all := shards(t, waits, waits)
+			var backends []grpcproxy.Backend
+			for _, s := range all {
+				s.Conn = slowToSay{s.Conn}
+				backends = append(backends, swallowing{s})
+			}
+			if mode == grpcproxy.One2One {
+				backends = backends[1:]
+			}
+			cc := startProxy(t, grpcproxy.TransparentHandler(directed(mode, backends...),
+				grpcproxy.WithStreamedDetector(func(string) bool { return streams })))
+			if got, err := ask(t, testContext(t), cc, "too long"); status.Code(err) != codes.ResourceExhausted {
+				t.Errorf("mode %d, streamed %v: %q, %v", mode, streams, got, err)
+			}
+		}
+	}
+}
+
+// swallowing is a backend none of whose errors are one.
+type swallowing struct{ *shard }
+
+// HandleError implements grpcproxy.ErrorHandler.
+func (swallowing) HandleError(error) error { return nil }

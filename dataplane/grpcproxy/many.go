@@ -98,8 +98,9 @@ type destination struct {
 	cs      grpc.ClientStream // nil: there is no call
 	err     error             // why there is none; the receiver's
 	queue   chan *Frame       // requests to send; closed after the last
-	gone    chan struct{}     // closed when no more are taken
-	answers bool              // its headers were counted
+	sending sending
+	gone    chan struct{} // closed when no more are taken
+	answers bool          // its headers were counted
 }
 
 // expect makes the destinations, each of which is to be opened.
@@ -163,6 +164,8 @@ func (f *fan) read() {
 // or the call's end.
 func (d *destination) send(f *fan) {
 	defer close(d.gone)
+	defer d.sending.Store(false)
+	defer f.catch()
 	<-d.opened
 	if d.cs == nil {
 		return
@@ -174,9 +177,11 @@ func (d *destination) send(f *fan) {
 				_ = d.cs.CloseSend() // it never fails; RecvMsg tells the call's end
 				return
 			}
+			d.sending.Store(true)
 			err := d.cs.SendMsg(m)
 			m.Free()
 			if err == nil {
+				d.sending.Store(false)
 				continue
 			}
 			if !errors.Is(err, io.EOF) { // else RecvMsg tells

@@ -382,6 +382,45 @@ func TestStreamPanics(t *testing.T) {
 	}
 }
 
+// burst is a channel of whose streams SendMsg panics.
+type burst struct{ grpc.ClientConnInterface }
+
+func (c burst) NewStream(ctx context.Context, d *grpc.StreamDesc, m string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	cs, err := c.ClientConnInterface.NewStream(ctx, d, m, opts...)
+	return burstStream{cs}, err
+}
+
+type burstStream struct{ grpc.ClientStream }
+
+func (burstStream) SendMsg(any) error { panic("oh") }
+
+// And so is one of an interceptor's stream on the backend's side.
+func TestBackendStreamPanics(t *testing.T) {
+	for _, mode := range allModes {
+		all := shards(t, waits, waits)
+		all[1].Conn = burst{all[1].Conn}
+		backends := []grpcproxy.Backend{all[0], all[1]}
+		if mode == grpcproxy.One2One {
+			backends = backends[1:]
+		}
+		recovered := make(chan any, 1)
+		cc := startProxy(t, grpcproxy.TransparentHandler(directed(mode, backends...)), grpc.StreamInterceptor(
+			func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+				defer func() {
+					recovered <- recover()
+					err = status.Error(codes.Internal, "oh")
+				}()
+				return next(srv, ss)
+			}))
+		if _, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.Internal {
+			t.Errorf("mode %d: %v", mode, err)
+		}
+		if r := <-recovered; r == nil || !strings.Contains(fmt.Sprint(r), "oh") {
+			t.Errorf("mode %d: the handler panicked with %v", mode, r)
+		}
+	}
+}
+
 // 1.37: when every backend has ended, the client's further messages do not
 // matter; nobody at all is UNAVAILABLE.
 func TestManyNobodyListens(t *testing.T) {

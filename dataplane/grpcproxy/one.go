@@ -39,6 +39,9 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 	if err == nil {
 		return nil
 	}
+	if !own {
+		c.up.sending.settle(cs)
+	}
 	if failed := c.up.failed.Load(); failed != nil {
 		// The calls to the backend and of the client were ended because of it.
 		rethrow(*failed)
@@ -113,6 +116,8 @@ type upward struct {
 	first  []*Frame
 	late   late
 
+	sending sending
+
 	// failed is why the call to the backend was cancelled: an error of ss, or
 	// one in sending to cs that cs itself does not tell, or a panic in either.
 	failed atomic.Pointer[error]
@@ -125,10 +130,9 @@ func (u *upward) run(frame *Frame) {
 		if f == nil {
 			continue
 		}
-		err := u.cs.SendMsg(f)
+		ok := u.send(f)
 		f.Free()
-		if err != nil {
-			u.stop(err)
+		if !ok {
 			freeAll(u.first[i+1:])
 			return
 		}
@@ -143,20 +147,23 @@ func (u *upward) run(frame *Frame) {
 			u.fail(err)
 			return
 		}
-		if err := u.cs.SendMsg(frame); err != nil {
-			u.stop(err)
+		if !u.send(frame) {
 			return
 		}
 	}
 }
 
-// stop ends after an error in sending to the backend. io.EOF says that the
-// call has ended: its status is RecvMsg's to tell, and what the client sends
-// after it is of no interest.
-func (u *upward) stop(err error) {
-	if !errors.Is(err, io.EOF) {
+// send reports whether more may be sent. io.EOF says that the call has ended:
+// its status is RecvMsg's to tell, and what the client sends after it is of no
+// interest.
+func (u *upward) send(m *Frame) bool {
+	u.sending.Store(true)
+	err := u.cs.SendMsg(m)
+	if err != nil && !errors.Is(err, io.EOF) {
 		u.fail(err)
 	}
+	u.sending.Store(false)
+	return err == nil
 }
 
 func (u *upward) fail(err error) {
@@ -168,6 +175,7 @@ func (u *upward) fail(err error) {
 func (u *upward) catch() {
 	if r := recover(); r != nil {
 		u.end(newPanicked(r), errPanicked)
+		u.sending.Store(false)
 	}
 }
 

@@ -116,6 +116,7 @@ func (f *fan) toMessage(d *destination) ([]byte, error) {
 	ours := errors.As(err, &info) // the backend's call goes on, and has no trailers yet
 	if d.cs != nil && !ours {
 		f.addTrailer(d)
+		d.sending.settle(d.cs)
 	}
 	if ours || f.failed() || f.ss.Context().Err() != nil {
 		return nil, f.cause(err)

@@ -66,7 +66,10 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 		drains.Go(func() {
 			defer f.catch()
 			err := drain(d.cs)
-			if err == nil || f.told() != nil || ctx.Err() != nil {
+			if err == nil {
+				return
+			}
+			if d.sending.settle(d.cs); f.told() != nil || ctx.Err() != nil {
 				return
 			}
 			if err = f.replicaError(i+1, err); err != nil {
@@ -81,6 +84,9 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 	var err error
 	if primary := f.dests[0].cs; primary != nil { // nil as above
 		own, err = download(ss, primary, new(Frame))
+		if err != nil && !own {
+			f.dests[0].sending.settle(primary)
+		}
 	}
 	if own {
 		f.fail(err)

@@ -57,7 +57,7 @@ var rows = map[int]string{
 	40: "TestReplicated TestReplicatedWithoutOne TestPeekRewrites",
 	41: "TestPeekRewrites TestPeekParameters",
 	42: "TestPeekDirector TestPeekTooLate TestMiddlewarePeeks TestFirstPayload",
-	43: "TestErrorHandler TestPeekErrorPrecedence TestClientGoesWhileConnecting",
+	43: "TestErrorHandler TestErrorInSending TestPeekErrorPrecedence TestClientGoesWhileConnecting",
 	44: "TestManySlowBackend",
 	45: "TestPoolLimits TestPoolOneStream TestEnder",
 	46: "TestPoolExpiry TestPoolConcurrent BenchmarkPool",
