@@ -5,6 +5,7 @@ package dataplane
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/listener"
+	"github.com/sluice-proxy/sluice/test/proc"
 	"golang.org/x/sys/unix"
 )
 
@@ -62,12 +64,7 @@ func withChains(t *testing.T, name string, addrs []string, def *listener.Chain) 
 // freeAddress returns an address that nobody has.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", proc.FreePort(t))
 }
 
 // takenAddress returns an address on which a socket without SO_REUSEPORT

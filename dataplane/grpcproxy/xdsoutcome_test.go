@@ -54,11 +54,6 @@ func TestXDSOutcomes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = closed.Close() // never fails
 	for name, tt := range map[string]struct {
 		backend string
 		client  func(context.Context) (context.Context, context.CancelFunc)
@@ -70,7 +65,7 @@ func TestXDSOutcomes(t *testing.T) {
 		"fails":                 {startBackend(t, failing(codes.Internal)), context.WithCancel, nil, nil, "0 true 200 - Internal"},
 		"client goes":           {startBackend(t, hang), gone, nil, nil, "1 false 0 DR Canceled"},
 		"goes while connecting": {silent.Addr().String(), gone, nil, nil, "1 false 0 DR Canceled"},
-		"not connected":         {closed.Addr().String(), context.WithCancel, nil, nil, "2 false 0 UF Unavailable"},
+		"not connected":         {"127.0.0.1:1", context.WithCancel, nil, nil, "2 false 0 UF Unavailable"},
 		"route's timeout":       {startBackend(t, hang), context.WithCancel, &call.Route{Timeout: 50 * time.Millisecond}, nil, "0 false 0 UT DeadlineExceeded"},
 		"route's limit":         {silent.Addr().String(), context.WithCancel, &call.Route{MaxStreamDuration: 50 * time.Millisecond}, nil, "0 false 0 DT DeadlineExceeded"},
 		"filter refuses":        {startBackend(t, named("x")), context.WithCancel, nil, refuse, "3 false 0 - Internal"},

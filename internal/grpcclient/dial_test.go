@@ -119,15 +119,7 @@ func (a *authority) String() string {
 }
 
 // deadTarget is an address on which nobody listens.
-func deadTarget(t *testing.T) call.Target {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return call.Target{Network: "tcp", Address: l.Addr().String()}
-}
+var deadTarget = call.Target{Network: "tcp", Address: "127.0.0.1:1"}
 
 func check(t *testing.T, cc *grpc.ClientConn) error {
 	t.Helper()
@@ -141,7 +133,7 @@ func check(t *testing.T, cc *grpc.ClientConn) error {
 // failure is reported at once and the good connection when it ends.
 func TestDeadHostFirst(t *testing.T) {
 	good, seen := serve(t, "tcp", "127.0.0.1:0")
-	b := newBackends(deadTarget(t), good)
+	b := newBackends(deadTarget, good)
 	var tick clock.Nanos
 	cc, err := Dial("xds_cluster", b, Options{Clock: func() clock.Nanos { tick++; return tick }})
 	if err != nil {
@@ -189,16 +181,15 @@ func TestAuthorityAndUnixSocket(t *testing.T) {
 // When no host can be connected to, the RPC fails with all causes, after a
 // bounded number of hosts.
 func TestAllDead(t *testing.T) {
-	dead := deadTarget(t)
-	b := newBackends(dead)
+	b := newBackends(deadTarget)
 	cc, err := Dial("xds", b, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = check(t, cc)
 	cc.Close()
-	if status.Code(err) != codes.Unavailable || strings.Count(err.Error(), dead.Address) < maxHosts {
-		t.Errorf("got %v, want UNAVAILABLE and %d causes with %s", err, maxHosts, dead.Address)
+	if status.Code(err) != codes.Unavailable || strings.Count(err.Error(), deadTarget.Address) < maxHosts {
+		t.Errorf("got %v, want UNAVAILABLE and %d causes with %s", err, maxHosts, deadTarget.Address)
 	}
 	if n := len(b.ended); n%maxHosts != 0 || n == 0 {
 		t.Errorf("%d outcomes, want %d for each connection attempt", n, maxHosts)

@@ -32,10 +32,10 @@ flood:
 			}
 		}
 	}
-	c := connect(t, s.p.port, rawh2.Options{Patience: 20 * time.Second})
+	c := connect(t, s.p.port, rawh2.Options{Patience: longest})
 	start := time.Now()
 	cl := c.Open(true, request("x-good", "1"))
-	eventually(t, 20*time.Second, "the call reaches the backend", func() error {
+	eventually(t, "the call reaches the backend", func() error {
 		sv, err := s.srv.AcceptStream()
 		if err != nil {
 			return err

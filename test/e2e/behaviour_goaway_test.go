@@ -59,7 +59,7 @@ func TestGoAwayAgain(t *testing.T) {
 // On SIGTERM every connection hears of it at once, a half-open one or not; and
 // whoever dials within the grace is served.
 func TestTermAccepts(t *testing.T) {
-	s := newScene(t, fixedConfig{args: []string{"--shutdown-grace", "5s"}})
+	s := newScene(t, fixedConfig{args: []string{"--shutdown-grace", "60s"}})
 	c := connect(t, s.p.port, rawh2.Options{})
 	first := &exchange{T: t, conn: c, srv: s.srv}
 	first.open(false, request())
@@ -79,7 +79,7 @@ func TestTermAccepts(t *testing.T) {
 	wantStatus(t, second.cl.Text(), "0")
 
 	// The client that had not spoken does now.
-	_ = unspoken.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = unspoken.SetDeadline(time.Now().Add(longest))
 	_, err = unspoken.Write([]byte(http2.ClientPreface))
 	must(t, err)
 	fr := http2.NewFramer(unspoken, unspoken)
@@ -103,7 +103,7 @@ func TestTermAccepts(t *testing.T) {
 // Requests that are kept for a retry give way before calls do.
 func TestKeptRequestsGiveWay(t *testing.T) {
 	s := newScene(t, fixedConfig{action: `, retry_policy: {retry_on: "5xx", num_retries: 2}`})
-	c := connect(t, s.p.port, rawh2.Options{Patience: 15 * time.Second})
+	c := connect(t, s.p.port, rawh2.Options{Patience: longest})
 	var xs []*exchange
 	for range 200 { // of 250 kB: more than the memory budget
 		x := &exchange{T: t, conn: c, srv: s.srv}
@@ -122,7 +122,7 @@ func TestKeptRequestsGiveWay(t *testing.T) {
 // Small answers that nobody reads count with the memory they take: tens of
 // thousands of them stay within the bound.
 func TestSmallAnswersUnread(t *testing.T) {
-	srv := listen(t, rawh2.Options{Patience: 20 * time.Second})
+	srv := listen(t, rawh2.Options{Patience: longest})
 	p := startFixed(t, fixedConfig{ports: []int{srv.Port()}, cluster: "circuit_breakers: {thresholds: [{max_requests: 200000, max_pending_requests: 200000}]}"})
 	before := p.resident(t)
 	for range 50 {
@@ -137,7 +137,7 @@ func TestSmallAnswersUnread(t *testing.T) {
 			sv.Data(true, make([]byte, 500))
 		}
 	}
-	eventually(t, 10*time.Second, "calls end", func() error {
+	eventually(t, "calls end", func() error {
 		if p.stat(t, "http2.held_overflow") == 0 {
 			return errors.New("held_overflow is 0")
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
@@ -82,7 +81,7 @@ func TestMaxStreamsBurst(t *testing.T) {
 	b := startBackend(t, "narrow", grpc.MaxConcurrentStreams(2))
 	p := startFixed(t, fixedConfig{ports: []int{b.port}})
 	cl := echo.NewEchoClient(dial(t, p.port))
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	errs := make(chan error)
 	const calls = 60

@@ -168,7 +168,7 @@ func (l *rollingLoad) repeat(one func()) {
 
 func (l *rollingLoad) begin(kind string) (id string, ctx context.Context, cancel func()) {
 	id = l.log.id(kind)
-	ctx, cancel = context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel = context.WithTimeout(context.Background(), longest)
 	return id, metadata.AppendToOutgoingContext(ctx, "x-call-id", id), cancel
 }
 
@@ -213,7 +213,7 @@ func (l *rollingLoad) stream(cl echo.EchoClient) {
 // raw makes calls, three at a time, on one connection until GOAWAY comes. A
 // connection that fails before the server's SETTINGS have come carried no call.
 func (l *rollingLoad) raw(port int) {
-	c, err := rawh2.Dial(fmt.Sprintf("127.0.0.1:%d", port), rawh2.Options{Patience: 10 * time.Second})
+	c, err := rawh2.Dial(fmt.Sprintf("127.0.0.1:%d", port), rawh2.Options{Patience: longest})
 	if err != nil {
 		// Somebody listens at every moment: a refusal is a call that is lost.
 		l.log.ended(l.log.id("dial"), err.Error())
@@ -265,14 +265,14 @@ func rawOutcome(st *rawh2.Stream) string {
 type loggedBackend struct {
 	log  *callLog
 	name string
-	addr string
+	port int
 	srv  *grpc.Server
 	done chan struct{}
 }
 
 func startLoggedBackend(t *testing.T, log *callLog, name string) *loggedBackend {
 	t.Helper()
-	b := &loggedBackend{log: log, name: name, addr: "127.0.0.1:0"}
+	b := &loggedBackend{log: log, name: name, port: freePort(t)}
 	b.start(t)
 	t.Cleanup(func() {
 		b.srv.Stop()
@@ -283,9 +283,8 @@ func startLoggedBackend(t *testing.T, log *callLog, name string) *loggedBackend 
 
 func (b *loggedBackend) start(t *testing.T) {
 	t.Helper()
-	ln, err := net.Listen("tcp", b.addr)
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", b.port))
 	must(t, err)
-	b.addr = ln.Addr().String()
 	srv, done := grpc.NewServer(), make(chan struct{})
 	echo.RegisterEchoServer(srv, &echo.Server{Instance: b.name, OnCall: b.log.onCall})
 	go func() {
@@ -293,13 +292,6 @@ func (b *loggedBackend) start(t *testing.T) {
 		_ = srv.Serve(ln) // returns when stopped
 	}()
 	b.srv, b.done = srv, done
-}
-
-func (b *loggedBackend) port(t *testing.T) int {
-	t.Helper()
-	a, err := net.ResolveTCPAddr("tcp", b.addr)
-	must(t, err)
-	return a.Port
 }
 
 // restart says GOAWAY, lets calls end, is away for a moment and comes back.
@@ -320,7 +312,7 @@ func TestRollingBackends(t *testing.T) {
 	for i := range 3 {
 		b := startLoggedBackend(t, log, fmt.Sprint("b", i))
 		bs = append(bs, b)
-		f.ports = append(f.ports, b.port(t))
+		f.ports = append(f.ports, b.port)
 	}
 	p := startFixed(t, f)
 	l := startRollingLoad(t, log, p.port)
@@ -339,14 +331,14 @@ func TestRollingBackends(t *testing.T) {
 func TestRollingProxies(t *testing.T) {
 	log := newCallLog()
 	b := startLoggedBackend(t, log, "b")
-	f := fixedConfig{ports: []int{b.port(t)}, args: []string{"--shutdown-grace", "20s"}}
+	f := fixedConfig{ports: []int{b.port}, args: []string{"--shutdown-grace", "20s"}}
 	old := startFixed(t, f)
 	l := startRollingLoad(t, log, old.port)
 	progress(t, log, 100)
 	for range 3 {
 		next := startFixedOn(t, f, old.port)
 		old.Signal(syscall.SIGTERM)
-		wantExit(t, old, 20*time.Second) // it accepts for 10 s if someone always comes
+		wantExit(t, old) // it accepts for 10 s if someone always comes
 		old = next
 		progress(t, log, 100)
 	}
@@ -357,7 +349,7 @@ func TestRollingProxies(t *testing.T) {
 func progress(t *testing.T, log *callLog, n int) {
 	t.Helper()
 	before := log.succeeded()
-	eventually(t, 20*time.Second, fmt.Sprint(n, " more calls"), func() error {
+	eventually(t, fmt.Sprint(n, " more calls"), func() error {
 		if got := log.succeeded() - before; got < n {
 			return fmt.Errorf("%d", got)
 		}

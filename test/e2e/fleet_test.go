@@ -17,11 +17,17 @@ import (
 	"github.com/sluice-proxy/sluice/test/proc"
 )
 
-// What nearly every test here calls.
-var (
-	freePort   = proc.FreePort
-	eventually = proc.Eventually
-)
+var freePort = proc.FreePort
+
+// longest is how long anything may take that has no time of its own: seconds
+// on a machine that has much else to do.
+const longest = 30 * time.Second
+
+// eventually polls check until it succeeds.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	proc.Eventually(t, longest, what, check)
+}
 
 // start runs a program of this module until the test ends.
 func start(t *testing.T, name, bin string, args ...string) *proc.Process {
@@ -96,7 +102,7 @@ func startProxy(t *testing.T, group, id string, cp int, extra ...string) *proxy 
 
 func (p *proxy) waitAdmin(t *testing.T) {
 	t.Helper()
-	eventually(t, 10*time.Second, "the admin of "+p.id+" answers", func() error {
+	eventually(t, "the admin of "+p.id+" answers", func() error {
 		_, err := p.get("/server_info")
 		return err
 	})
@@ -135,7 +141,7 @@ func dial(t *testing.T, port int) *grpc.ClientConn {
 // waitServing waits until a call through port succeeds.
 func waitServing(t *testing.T, port int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	if _, err := echo.NewEchoClient(dial(t, port)).Say(ctx, &echo.SayRequest{}, grpc.WaitForReady(true)); err != nil {
 		t.Fatalf("the proxy on port %d does not serve: %v", port, err)

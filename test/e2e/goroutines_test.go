@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 
@@ -33,7 +32,7 @@ func TestStreamsCostNoGoroutines(t *testing.T) {
 			return nil
 		}
 	}
-	eventually(t, 10*time.Second, "the first streams are open", upstream(clients))
+	eventually(t, "the first streams are open", upstream(clients))
 	before := p.stat(t, "server.goroutines")
 	for _, c := range conns {
 		for range each - 1 {
@@ -41,7 +40,7 @@ func TestStreamsCostNoGoroutines(t *testing.T) {
 		}
 		must(t, c.Sync())
 	}
-	eventually(t, 20*time.Second, "all streams are open", upstream(clients*each))
+	eventually(t, "all streams are open", upstream(clients*each))
 	after := p.stat(t, "server.goroutines")
 	t.Logf("goroutines: %v with %d streams, %v with %d", before, clients, after, clients*each)
 	// A few further upstream connections, each with its reader, are fair.

@@ -106,7 +106,7 @@ func TestOpenStreamHoldsNoTables(t *testing.T) {
 	chat()
 	live := func(rev int) {
 		t.Helper()
-		eventually(t, 20*time.Second, fmt.Sprintf("revision %d is live", rev), func() error {
+		eventually(t, fmt.Sprintf("revision %d is live", rev), func() error {
 			var md metadata.MD
 			if _, err := cl.Say(ctx, &echo.SayRequest{}, grpc.Header(&md)); err != nil {
 				return err

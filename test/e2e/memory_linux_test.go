@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sluice-proxy/sluice/test/proc"
 )
@@ -68,7 +67,7 @@ func memoryCgroup(t *testing.T, limit int) (procs string) {
 			continue
 		}
 		t.Cleanup(func() {
-			eventually(t, 5*time.Second, "the cgroup is empty", func() error { return os.Remove(dir) })
+			eventually(t, "the cgroup is empty", func() error { return os.Remove(dir) })
 		})
 		return filepath.Join(dir, "cgroup.procs")
 	}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/grpc/codes"
@@ -18,7 +17,7 @@ import (
 // say makes one call and returns the instance that answered.
 func say(t *testing.T, port int) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	r, err := echo.NewEchoClient(dial(t, port)).Say(ctx, &echo.SayRequest{})
 	return r.GetInstance(), err
@@ -67,17 +66,17 @@ func TestBadResource(t *testing.T) {
 	}
 
 	cp.set(t, "node-1", ln, simpleRoute("r", "green"), badCluster("blue"), cluster("green"), eps[0], eps[1])
-	eventually(t, 10*time.Second, "the NACK", func() error {
+	eventually(t, "the NACK", func() error {
 		n := cp.nacked(resourcev3.ClusterType)
 		if len(n) == 0 {
 			return fmt.Errorf("none yet")
 		}
 		return contains(n[0], `"blue"`, "connect_timeout")
 	})
-	eventually(t, 5*time.Second, "the good sibling serves", answers("green"))
+	eventually(t, "the good sibling serves", answers("green"))
 
 	cp.set(t, "node-1", ln, simpleRoute("r", "blue"), badCluster("blue"), cluster("green"), eps[0], eps[1])
-	eventually(t, 5*time.Second, "the last good version serves", answers("blue"))
+	eventually(t, "the last good version serves", answers("blue"))
 	if n := len(cp.nacked(resourcev3.ClusterType)); n > 5 {
 		t.Errorf("%d NACKs for two bad updates: the proxy spins", n)
 	}
@@ -97,7 +96,7 @@ func TestListenerPortTaken(t *testing.T) {
 	cp.set(t, "node-1", listener("good", port, "r"), listener("bad", taken.Addr().(*net.TCPAddr).Port, "r"),
 		simpleRoute("r", "blue"), cluster("blue"), endpoints("blue", blue))
 	startProxy(t, "g", "node-1", cp.port)
-	eventually(t, 10*time.Second, "the NACK", func() error {
+	eventually(t, "the NACK", func() error {
 		n := cp.nacked(resourcev3.ListenerType)
 		if len(n) == 0 {
 			return fmt.Errorf("none yet")
@@ -117,7 +116,7 @@ func TestClusterComesLater(t *testing.T) {
 	ln, rt := listener("in", port, "r"), simpleRoute("r", "blue")
 	cp.set(t, "node-1", ln, rt)
 	startProxy(t, "g", "node-1", cp.port)
-	eventually(t, 10*time.Second, "UNAVAILABLE", func() error {
+	eventually(t, "UNAVAILABLE", func() error {
 		_, err := say(t, port)
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "cluster") {
 			return fmt.Errorf("got %w", err)
@@ -125,7 +124,7 @@ func TestClusterComesLater(t *testing.T) {
 		return nil
 	})
 	cp.set(t, "node-1", ln, rt, cluster("blue"), endpoints("blue", blue))
-	eventually(t, 10*time.Second, "the cluster serves", func() error {
+	eventually(t, "the cluster serves", func() error {
 		_, err := say(t, port)
 		return err
 	})

@@ -142,7 +142,7 @@ func (c *rawClient) connection(stop <-chan struct{}) error {
 		if len(streams) == 0 {
 			return nil
 		}
-		if err := nc.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := nc.SetReadDeadline(time.Now().Add(longest)); err != nil {
 			return err
 		}
 		f, err := fr.ReadFrame()

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"testing"
-	"time"
 )
 
 // TestControlPlaneRestart:
@@ -36,10 +35,10 @@ func TestControlPlaneRestart(t *testing.T) {
 		waitServing(t, port)
 		loads = append(loads, startLoad(t, port))
 	}
-	each := func(limit time.Duration, what string, check func(i int) error) {
+	each := func(what string, check func(i int) error) {
 		t.Helper()
 		for i := range proxies {
-			eventually(t, limit, what, func() error { return check(i) })
+			eventually(t, what, func() error { return check(i) })
 		}
 	}
 	sees := func(rev int) func(i int) error {
@@ -53,10 +52,10 @@ func TestControlPlaneRestart(t *testing.T) {
 			return nil
 		}
 	}
-	each(5*time.Second, "revision 1 is live", sees(1))
+	each("revision 1 is live", sees(1))
 
 	first.Kill()
-	each(5*time.Second, "the proxies notice", func(i int) error {
+	each("the proxies notice", func(i int) error {
 		if v := proxies[i].stat(t, "control_plane.connected_state"); v != 0 {
 			return fmt.Errorf("control_plane.connected_state is %v", v)
 		}
@@ -67,7 +66,7 @@ func TestControlPlaneRestart(t *testing.T) {
 		before = append(before, l.calls.Load())
 	}
 	all("routes.yaml", revision("r", 2, 10))
-	each(5*time.Second, "calls go on", func(i int) error {
+	each("calls go on", func(i int) error {
 		if n := loads[i].calls.Load() - before[i]; n < 200 {
 			return fmt.Errorf("%d calls since the control plane died", n)
 		}
@@ -75,7 +74,7 @@ func TestControlPlaneRestart(t *testing.T) {
 	})
 
 	start(t, "controlplane again", "controlplane", args...)
-	each(15*time.Second, "revision 2 is live", sees(2))
+	each("revision 2 is live", sees(2))
 	for _, l := range loads {
 		l.finish(t)
 	}
@@ -110,11 +109,11 @@ func TestBadFileKeepsLastGood(t *testing.T) {
     - match: {safe_regex: {regex: "/(unclosed"}}
       route: {cluster: blue}
 `)
-	eventually(t, 5*time.Second, "the control plane names the fault", func() error {
+	eventually(t, "the control plane names the fault", func() error {
 		return contains(ctl.Output(), "routes.yaml", "RouteConfiguration", "virtual_hosts[0].routes[0].match.safe_regex")
 	})
 	dir.put(t, "routes.yaml", revision("r", 3, 50))
-	eventually(t, 5*time.Second, "revision 3 is live", func() error {
+	eventually(t, "revision 3 is live", func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if _, ok := l.revs[3]; !ok {

@@ -103,7 +103,7 @@ static_resources:
   clusters:
   - name: up
     type: STATIC
-    connect_timeout: 2s
+    connect_timeout: 20s
     max_requests_per_connection: 200
     http2_protocol_options: {}
     transport_socket:
@@ -144,7 +144,7 @@ func (w *tlsWorld) client(sni string, show *tlstest.Pair) echo.EchoClient {
 }
 
 func (w *tlsWorld) say(c echo.EchoClient) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	_, err := c.Say(ctx, &echo.SayRequest{Text: strings.Repeat("x", 3000)})
 	return err
@@ -234,7 +234,7 @@ func TestTLSRotation(t *testing.T) {
 		name := fmt.Sprint("server-", i)
 		w.put("server", w.ca.Leaf(t, name, tlstest.DNS("a.org", "m.org")))
 		w.put("client", w.ca.Leaf(t, fmt.Sprint("client-", i)))
-		eventually(t, 20*time.Second, name+" is shown", func() error {
+		eventually(t, name+" is shown", func() error {
 			got, err := w.presented()
 			if err == nil && got != name {
 				err = fmt.Errorf("%q is shown", got)

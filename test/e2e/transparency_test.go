@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -66,7 +65,7 @@ static_resources:
   clusters:
   - name: up
     type: STATIC
-    connect_timeout: 1s
+    connect_timeout: 3s
     %s
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
@@ -101,7 +100,7 @@ func startFixedOn(t *testing.T, f fixedConfig, port int) *proxy {
 // waitReady waits until the listeners of the bootstrap serve.
 func (p *proxy) waitReady(t *testing.T) {
 	t.Helper()
-	eventually(t, 10*time.Second, p.id+" is ready", func() error {
+	eventually(t, p.id+" is ready", func() error {
 		_, err := p.get("/ready")
 		return err
 	})

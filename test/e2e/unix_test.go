@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -76,7 +75,7 @@ static_resources:
 		}
 		t.Cleanup(func() { _ = cc.Close() })
 		for name := range ups {
-			ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "to", name), 10*time.Second)
+			ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "to", name), longest)
 			defer cancel()
 			resp, err := echo.NewEchoClient(cc).Say(ctx, &echo.SayRequest{Text: "x"})
 			if err != nil || resp.GetInstance() != name {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/sluice-proxy/sluice/test/echo"
+	"github.com/sluice-proxy/sluice/test/proc"
 )
 
 // load makes unary and streaming calls through one proxy with grpc-go, which
@@ -114,7 +115,7 @@ func (l *load) saw(md metadata.MD) {
 }
 
 func (l *load) unary(cl echo.EchoClient) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	var md metadata.MD
 	_, err := cl.Say(ctx, &echo.SayRequest{Text: "u"}, grpc.Header(&md))
@@ -123,7 +124,7 @@ func (l *load) unary(cl echo.EchoClient) error {
 }
 
 func (l *load) shortStream(cl echo.EchoClient) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	st, err := cl.Chat(ctx)
 	if err != nil {
@@ -215,7 +216,7 @@ func TestUpdatesLoseNoCall(t *testing.T) {
 		}
 	}
 	last := routeUpdates
-	eventually(t, 10*time.Second, "the last revision is live everywhere", func() error {
+	eventually(t, "the last revision is live everywhere", func() error {
 		for _, l := range loads {
 			l.mu.Lock()
 			_, ok := l.revs[last]
@@ -228,6 +229,8 @@ func TestUpdatesLoseNoCall(t *testing.T) {
 	})
 	for _, l := range loads {
 		l.finish(t)
+	}
+	for _, l := range loads {
 		reportLatency(t, l, written)
 	}
 }
@@ -255,6 +258,10 @@ func reportLatency(t *testing.T, l *load, written map[int]time.Time) {
 	q := func(p float64) time.Duration { return took[int(p*float64(len(took)-1))].Round(time.Millisecond) }
 	t.Logf("port %d: %d revisions live after p50 %v, p90 %v, p99 %v, max %v; %d went live as part of the next", l.port, len(took), q(.5), q(.9), q(.99), q(1), skipped)
 	if q(1) > 5*time.Second {
+		if share := proc.Share(); share < 0.5 {
+			t.Logf("not judged with %.0f%% of the processors", 100*share)
+			return
+		}
 		t.Errorf("port %d: a revision took %v to go live", l.port, q(1))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -48,25 +49,28 @@ func Run(t testing.TB, name, bin string, args ...string) *Process {
 	return p
 }
 
-// given are the ports that FreePort has returned. Of some dozen that the system
-// draws for one configuration two are the same now and then.
+// given are the ports that FreePort has returned.
 var given sync.Map
 
 // FreePort reserves nothing: it returns a loopback port that was free a moment
-// ago, and that it has not returned before.
+// ago, and that it has not returned before. It is below those that the system
+// gives to connections and to listeners without a port, of which other tests
+// have many.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		port := 12000 + rand.IntN(20000)
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		port := ln.Addr().(*net.TCPAddr).Port
 		_ = ln.Close()
 		if _, again := given.LoadOrStore(port, true); !again {
 			return port
 		}
 	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 // Eventually polls check until it succeeds, and fails the test if it does not

@@ -26,7 +26,7 @@ type Options struct {
 	NoSettingsAck, NoPingAck bool
 	// NoRead: nothing is read from the socket until Conn.Read is called.
 	NoRead bool
-	// Patience bounds every wait and blocked write; 0: 5 s.
+	// Patience bounds every wait and blocked write; 0: 20 s.
 	Patience time.Duration
 }
 
@@ -88,7 +88,7 @@ func Dial(addr string, o Options) (*Conn, error) {
 
 func newConn(nc net.Conn, client bool, o Options) *Conn {
 	if o.Patience == 0 {
-		o.Patience = 5 * time.Second
+		o.Patience = 20 * time.Second
 	}
 	c := &Conn{
 		nc: nc, opt: o, client: client, done: make(chan struct{}), read: make(chan struct{}),

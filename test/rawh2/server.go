@@ -32,7 +32,7 @@ func ListenOn(addr string, o Options) (*Server, error) {
 		return nil, err
 	}
 	if o.Patience == 0 {
-		o.Patience = 5 * time.Second
+		o.Patience = 20 * time.Second
 	}
 	s := &Server{ln: ln, opt: o, done: make(chan struct{}), changed: make(chan struct{})}
 	go s.accept()
