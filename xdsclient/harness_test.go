@@ -29,9 +29,15 @@ type harness struct {
 	ended   chan error
 }
 
-// start runs a client. It is stopped, and checked to have stopped, at the end
-// of the test.
+// start makes a client and runs it.
 func start(t *testing.T, change func(*Config)) *harness {
+	h := newHarness(t, change)
+	h.run()
+	return h
+}
+
+// newHarness makes a client that does not run yet.
+func newHarness(t *testing.T, change func(*Config)) *harness {
 	h := &harness{t: t, handler: &recorder{}, server: &scriptedServer{}, ended: make(chan error, 1)}
 	cfg := Config{
 		Transport: h.server,
@@ -42,12 +48,16 @@ func start(t *testing.T, change func(*Config)) *harness {
 		change(&cfg)
 	}
 	h.client = New(cfg)
-	ctx, cancel := context.WithCancel(t.Context())
-	h.cancel = cancel
-	go func() { h.ended <- h.client.Run(ctx) }()
 	return h
 }
 
+func (h *harness) run() {
+	ctx, cancel := context.WithCancel(h.t.Context())
+	h.cancel = cancel
+	go func() { h.ended <- h.client.Run(ctx) }()
+}
+
+// stop ends the client, and checks that it ends for that reason.
 func (h *harness) stop() {
 	h.t.Helper()
 	h.cancel()

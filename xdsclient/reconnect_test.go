@@ -46,8 +46,8 @@ func TestReconnectAfterUnsubscribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, onceNode)
 		defer h.stop()
-		h.client.Subscribe(EndpointType, names("a"))
 		h.client.Subscribe(ClusterType, Subscription{Wildcard: true, Names: []string{"a"}})
+		h.client.Subscribe(EndpointType, names("a"))
 		h.requests("CDS *,a node", "EDS a")
 		h.client.Subscribe(EndpointType, names())
 		h.client.Subscribe(ClusterType, wildcard())

@@ -17,8 +17,7 @@ import (
 // and without duplicates. A type that nobody wants is not asked for.
 func TestFirstRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := start(t, func(c *Config) { c.SetNodeOnFirstMessageOnly = true })
-		defer h.stop()
+		h := newHarness(t, func(c *Config) { c.SetNodeOnFirstMessageOnly = true })
 		h.client.Subscribe(RouteType, names("r"))
 		h.client.Subscribe(ListenerType, wildcard())
 		h.client.Subscribe("type.googleapis.com/x", names("first unknown"))
@@ -27,6 +26,8 @@ func TestFirstRequests(t *testing.T) {
 		h.client.Subscribe(EndpointType, names("b", "a", "b"))
 		h.client.Subscribe(ClusterType, wildcard())
 		h.client.Subscribe(RuntimeType, names("rt"))
+		h.run()
+		defer h.stop()
 		h.requests("RTDS rt node", "CDS", "EDS a,b", "LDS", "RDS r", " first unknown", " second unknown")
 	})
 }
