@@ -319,7 +319,7 @@ func (c *Core) hoarders() (out []*Downstream) {
 func (x *Exchange) holds() int64 {
 	n := x.req.memory + x.rsp.memory
 	if f := x.flt; f != nil {
-		n += f.req.raw.memory + f.rsp.raw.memory
+		n += f.req.memory() + f.rsp.memory()
 	}
 	return n
 }

@@ -24,7 +24,8 @@ var replyMessageTooLong = &call.Reply{HTTP: 413, GRPC: call.ResourceExhausted, D
 // framer cuts one direction's payload into messages for filters.
 //
 //	owed = what came and was not credited
-//	memory: one message, and one window while a filter waits
+//	memory: one message, and one window while a filter waits; waiting is what
+//	of it is not in raw
 type framer struct {
 	raw    body         // came, and is not a message yet
 	msg    call.Message // in the filters' hands, if have
@@ -34,6 +35,8 @@ type framer struct {
 	paused bool
 	owed   int
 	buf    []byte
+
+	waiting int64 // memory of a message for which a filter will answer later
 }
 
 // busy reports that more may come out of it.
@@ -46,6 +49,7 @@ func (f *framer) add(c *Core, p []byte) {
 
 func (f *framer) free(c *Core) {
 	f.raw.free(c)
+	f.wait(c, 0)
 	buf := f.buf
 	if cap(buf) > maxRestingMessage {
 		buf = nil
@@ -74,6 +78,15 @@ func (f *framer) next(c *Core, limit int) (ok, tooLong bool) {
 	return true, false
 }
 
+// wait notes that n bytes of memory wait for a filter in place of those that did.
+func (f *framer) wait(c *Core, n int64) {
+	c.memory += n - f.waiting
+	f.waiting = n
+}
+
+// memory is what waits of one direction's payload for filters.
+func (f *framer) memory() int64 { return f.raw.memory + f.waiting }
+
 // grow returns a slice of n bytes, b's memory if that is enough.
 func grow(b []byte, n int) []byte {
 	if cap(b) < n {
@@ -94,6 +107,7 @@ func (f *framer) pass(c *Core, q *body) {
 		q.add(c, f.msg.Data)
 	}
 	f.have, f.msg = false, call.Message{}
+	f.wait(c, 0)
 }
 
 // rest moves what is left into q: what never became a message, because the
@@ -138,7 +152,9 @@ func (x *Exchange) show(f *framer, q *body, request bool) bool {
 				hook = msgs[len(msgs)-1-f.at].ResponseMessage
 			}
 			if err := x.onMessage(hook, &f.msg); err != nil {
-				if f.paused = errors.Is(err, call.ErrPending); !f.paused {
+				if f.paused = errors.Is(err, call.ErrPending); f.paused {
+					f.wait(x.core, callMemory+int64(cap(f.buf)))
+				} else {
 					x.fail(err)
 				}
 				return false

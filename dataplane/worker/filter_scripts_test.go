@@ -3,6 +3,8 @@ package worker
 import (
 	"testing"
 
+	"golang.org/x/net/http2"
+
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 )
@@ -113,5 +115,43 @@ func TestTrailersWaitForTheirFilters(t *testing.T) {
 	}
 	s.reply(r, 0, true, trailersOnly(r, "0")...)
 	s.expect(r, "200 grpc 0")
+	s.finish()
+}
+
+// scriptMessages is a scriptFilter that sees messages; it never lets one go.
+type scriptMessages struct{ scriptFilter }
+
+func (*scriptMessages) RequestMessage(*call.Call, *call.Message) error { return call.ErrPending }
+
+func (*scriptMessages) ResponseMessage(*call.Call, *call.Message) error { return call.ErrPending }
+
+// TestEvictMessages: messages for which a filter will answer later are memory
+// like all that waits. Beyond the budget calls end.
+func TestEvictMessages(t *testing.T) {
+	s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) {
+		m.Filters = []call.FilterFactory{filterFunc(func(*call.Call) call.Filter { return &scriptMessages{} })}
+	})
+	const size = simBlock // one message
+	most := int64(0)
+	for range 90 {
+		s.call(&rpc{grpc: true, reqLen: size})
+		most = max(most, s.wk.core.Memory())
+		if m := s.wk.core.Memory(); m > s.wk.budget() {
+			t.Fatalf("%d bytes of memory, budget %d", m, s.wk.budget())
+		}
+	}
+	if most < s.wk.budget()*3/4 || s.wk.downH2.HeldOverflow == 0 {
+		t.Errorf("90 messages that wait took at most %d bytes of memory, budget %d", most, s.wk.budget())
+	}
+	for _, r := range s.rpcs {
+		if !r.done {
+			s.client.rst(r.s, http2.ErrCodeCancel)
+			r.end("cancelled")
+		}
+	}
+	s.settleNow()
+	if m := s.wk.core.Memory(); m != 0 {
+		t.Errorf("%d bytes of memory when all calls have ended", m)
+	}
 	s.finish()
 }
