@@ -102,7 +102,8 @@ type handshake struct {
 	in *listener.Info
 	nc net.Conn
 	p  *pending
-	lc *listener.Chain // chosen
+	lc *listener.Chain     // chosen
+	hs transport.Handshake // of its context
 }
 
 // choose implements tls.Config.GetConfigForClient: the ClientHello says what
@@ -129,7 +130,11 @@ func (h *handshake) of(lc *listener.Chain) (*tls.Config, error) {
 	if d := lc.HandshakeTimeout; d > 0 && d < pendingTime {
 		_ = h.nc.SetDeadline(time.Now().Add(d))
 	}
-	return lc.TLS.(*transport.Server).Config()
+	var err error
+	if h.hs, err = lc.TLS.(*transport.Server).Handshake(); err != nil {
+		return nil, err
+	}
+	return h.hs.Config(), nil
 }
 
 // run shakes hands and gives the connection to a worker.
@@ -140,7 +145,7 @@ func (h *handshake) run(ctx context.Context, info *call.Conn, cfg *tls.Config) e
 	}
 	_ = h.nc.SetDeadline(time.Time{}) // from here on time is the worker's
 	cs := tc.State()
-	info.TLS = h.lc.TLS.(*transport.Server).Info(&cs)
+	info.TLS = h.hs.Info(&cs)
 	h.b.stats.established(info.TLS)
 	h.b.hand(h.st.chains[h.lc.Key], func(ch *chain) { h.b.s.group.ServeTLS(ch.Chain, info, tc) })
 	return nil

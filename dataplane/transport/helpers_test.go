@@ -70,6 +70,7 @@ func connected(t *testing.T) (a, b net.Conn) {
 
 // meeting is what came of a handshake and one byte each way.
 type meeting struct {
+	hs                   Handshake // of the server's context, if between made it
 	server, client       tls.ConnectionState
 	serverErr, clientErr error
 }
@@ -115,7 +116,7 @@ func meet(t *testing.T, sc, cc *tls.Config) *meeting {
 // between runs a handshake between two contexts.
 func between(t *testing.T, s *Server, c *Client, host string) *meeting {
 	t.Helper()
-	sc, err := s.Config()
+	hs, err := s.Handshake()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +124,9 @@ func between(t *testing.T, s *Server, c *Client, host string) *meeting {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return meet(t, sc, cc)
+	m := meet(t, hs.Config(), cc)
+	m.hs = hs
+	return m
 }
 
 func reason(err error) any {

@@ -10,16 +10,15 @@ import (
 	"github.com/sluice-proxy/sluice/dataplane/call"
 )
 
-// Info says what a finished handshake told. cs must be of a handshake with a
-// config of s.
-func (s *Server) Info(cs *tls.ConnectionState) *call.TLSInfo {
+// Info says what the handshake, which has ended in cs, told.
+func (h Handshake) Info(cs *tls.ConnectionState) *call.TLSInfo {
 	t := &call.TLSInfo{
 		ServerName: cs.ServerName,
 		Protocol:   cs.NegotiatedProtocol,
 		Version:    cs.Version,
 		Cipher:     cs.CipherSuite,
 		Resumed:    cs.DidResume,
-		LocalURIs:  s.localURIs(),
+		LocalURIs:  h.st.localURIs(),
 	}
 	if len(cs.PeerCertificates) == 0 {
 		return t
@@ -35,16 +34,15 @@ func (s *Server) Info(cs *tls.ConnectionState) *call.TLSInfo {
 	for _, c := range cs.PeerCertificates {
 		t.PeerDER = append(t.PeerDER, c.Raw)
 	}
-	t.Verified = s.verified(cs)
+	t.Verified = h.verified(cs)
 	return t
 }
 
 // localURIs returns the URI SANs of our certificates, if all have the same:
 // which of them a handshake took is not known afterwards.
-func (s *Server) localURIs() (out []string) {
-	for i, secret := range s.o.Certificates {
-		c := secret.Get()
-		if c == nil || c.pair.Leaf == nil {
+func (st *serverState) localURIs() (out []string) {
+	for i, c := range st.certs {
+		if c.pair.Leaf == nil {
 			return nil
 		}
 		var uris []string
@@ -61,10 +59,10 @@ func (s *Server) localURIs() (out []string) {
 
 // verified reports whether the client's certificate is good. Under
 // AcceptUntrusted the handshake did not ask.
-func (s *Server) verified(cs *tls.ConnectionState) bool {
-	v := s.o.Validation.Get()
+func (h Handshake) verified(cs *tls.ConnectionState) bool {
+	v := h.st.validation
 	if !v.judges() {
 		return false
 	}
-	return !v.o.AcceptUntrusted || v.verify(cs.PeerCertificates, x509.ExtKeyUsageClientAuth, "", s.time()) == nil
+	return !v.o.AcceptUntrusted || v.verify(cs.PeerCertificates, x509.ExtKeyUsageClientAuth, "", h.s.time()) == nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // certificateWith returns a certificate of ours with a URI SAN.
-func certificateWith(t *testing.T, uri string) *Secret[Certificate] {
+func certificateWith(t *testing.T, uri string) *Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -32,22 +32,22 @@ func certificateWith(t *testing.T, uri string) *Secret[Certificate] {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return NewSecret(&Certificate{pair: tls.Certificate{Leaf: leaf}})
+	return &Certificate{pair: tls.Certificate{Leaf: leaf}}
 }
 
 // TestLocalURIs: our names are told only where there is no doubt about them.
 func TestLocalURIs(t *testing.T) {
 	a, again, b := certificateWith(t, "spiffe://td/a"), certificateWith(t, "spiffe://td/a"), certificateWith(t, "spiffe://td/b")
 	for _, tt := range []struct {
-		certs []*Secret[Certificate]
+		certs []*Certificate
 		want  []string
 	}{
-		{[]*Secret[Certificate]{a}, []string{"spiffe://td/a"}},
-		{[]*Secret[Certificate]{a, again}, []string{"spiffe://td/a"}},
-		{[]*Secret[Certificate]{a, b}, nil},
+		{[]*Certificate{a}, []string{"spiffe://td/a"}},
+		{[]*Certificate{a, again}, []string{"spiffe://td/a"}},
+		{[]*Certificate{a, b}, nil},
 	} {
-		s := &Server{o: ServerOptions{Certificates: tt.certs}}
-		if got := s.localURIs(); !slices.Equal(got, tt.want) {
+		st := &serverState{certs: tt.certs}
+		if got := st.localURIs(); !slices.Equal(got, tt.want) {
 			t.Errorf("%d certificates: %q, want %q", len(tt.certs), got, tt.want)
 		}
 	}

@@ -97,24 +97,49 @@ func (s *Server) Ready() bool {
 	return !s.o.Validation.missing() && !s.o.TicketKeys.missing()
 }
 
-// Config returns what a handshake that begins now needs. It is shared: not to
-// be changed. As long as no secret is replaced it is the same. If it has a
-// GetConfigForClient, that never returns nil.
+// Handshake is one handshake: it keeps to the secrets that there were when it
+// began.
+type Handshake struct {
+	s  *Server
+	st *serverState
+}
+
+// Handshake returns one that begins now.
+func (s *Server) Handshake() (Handshake, error) {
+	st, err := s.state()
+	return Handshake{s, st}, err
+}
+
+// Config returns what the handshake needs. It is shared: not to be changed. As
+// long as no secret is replaced it is the same. If it has a GetConfigForClient,
+// that never returns nil.
+func (h Handshake) Config() *tls.Config { return h.st.config }
+
+// Config returns the config of a handshake that begins now.
 func (s *Server) Config() (*tls.Config, error) {
+	st, err := s.state()
+	if err != nil {
+		return nil, err
+	}
+	return st.config, nil
+}
+
+// state returns what is made of the secrets as they are now.
+func (s *Server) state() (*serverState, error) {
 	if st := s.cur.Load(); st != nil && s.current(st) {
-		return st.config, nil
+		return st, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st := s.cur.Load(); st != nil && s.current(st) {
-		return st.config, nil
+		return st, nil
 	}
 	st, err := s.make()
 	if err != nil {
 		return nil, err
 	}
 	s.cur.Store(st)
-	return st.config, nil
+	return st, nil
 }
 
 func (s *Server) current(st *serverState) bool {

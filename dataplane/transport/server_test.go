@@ -147,7 +147,7 @@ func TestClientCertificates(t *testing.T) {
 					}
 					return
 				}
-				info := s.Info(&m.server)
+				info := m.hs.Info(&m.server)
 				if (info.PeerSHA256 != "") != tt.present || info.Verified != tt.valid {
 					t.Errorf("present %v, verified %v; want %v, %v", info.PeerSHA256 != "", info.Verified, tt.present, tt.valid)
 				}
@@ -266,9 +266,39 @@ func TestResumption(t *testing.T) {
 				if m.server.DidResume != st.resumed {
 					t.Errorf("%s: resumed %v", st.name, m.server.DidResume)
 				}
-				if info := st.s.Info(&m.server); info.PeerSHA256 == "" || info.Resumed != st.resumed {
+				if info := m.hs.Info(&m.server); info.PeerSHA256 == "" || info.Resumed != st.resumed {
 					t.Errorf("%s: the client's certificate is unknown", st.name)
 				}
+			}
+		})
+	}
+}
+
+// TestVerifiedByItsOwnSecrets: what is told of a client is what its handshake
+// saw, not what came after it began: one that nobody verified is not verified.
+func TestVerifiedByItsOwnSecrets(t *testing.T) {
+	ca, other := tlstest.CA(t, "ca"), tlstest.CA(t, "other")
+	open, strict := ValidationOptions{TrustedCA: ca.Chain, AcceptUntrusted: true}, ValidationOptions{TrustedCA: ca.Chain}
+	for name, tt := range map[string]struct {
+		first, then ValidationOptions
+		peer        *tlstest.Pair
+		verified    bool
+	}{
+		"stranger, then none is let in": {open, strict, other.Leaf(t, "bad"), false},
+		"good, then another CA":         {strict, ValidationOptions{TrustedCA: other.Chain, AcceptUntrusted: true}, ca.Leaf(t, "good"), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cell, cert := validation(t, tt.first), certificate(t, ca.Leaf(t, "server", tlstest.URI("spiffe://td/old")))
+			s := server(t, ServerOptions{Certificates: []*Secret[Certificate]{cert}, Validation: cell})
+			m := between(t, s, client(t, ClientOptions{Certificate: certificate(t, tt.peer)}), "")
+			if !m.ok() {
+				t.Fatalf("server %v, client %v", m.serverErr, m.clientErr)
+			}
+			cell.Set(validation(t, tt.then).Get())
+			cert.Set(certificate(t, ca.Leaf(t, "server", tlstest.URI("spiffe://td/new"))).Get())
+			info := m.hs.Info(&m.server)
+			if info.Verified != tt.verified || info.LocalURIs[0] != "spiffe://td/old" {
+				t.Errorf("verified %v, want %v; our URI %v", info.Verified, tt.verified, info.LocalURIs)
 			}
 		})
 	}
