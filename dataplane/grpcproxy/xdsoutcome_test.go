@@ -38,10 +38,21 @@ func TestXDSOutcomes(t *testing.T) {
 		<-over
 		return nil
 	}
-	gone := func(ctx context.Context) (context.Context, context.CancelFunc) {
-		ctx, cancel := context.WithCancel(ctx)
-		time.AfterFunc(50*time.Millisecond, cancel)
-		return ctx, cancel
+	goneAt := func(event <-chan struct{}) func(context.Context) (context.Context, context.CancelFunc) {
+		return func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			go func() {
+				<-event
+				cancel()
+			}()
+			return ctx, cancel
+		}
+	}
+	called, accepted := make(chan struct{}), make(chan struct{})
+	taken := func(grpc.ServerStream) error {
+		close(called)
+		<-over
+		return nil
 	}
 	refuse := &filter{out: func(*call.Message) error { return &call.Reply{GRPC: call.Internal, Message: "no"} }}
 	rewrite := &filter{response: func(h *hpack.Block, _ bool) error {
@@ -54,6 +65,15 @@ func TestXDSOutcomes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
+	mute, err := net.Listen("tcp", "127.0.0.1:0") // so does this
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	go func() {
+		_, _ = mute.Accept()
+		close(accepted)
+	}()
 	for name, tt := range map[string]struct {
 		backend string
 		client  func(context.Context) (context.Context, context.CancelFunc)
@@ -63,8 +83,8 @@ func TestXDSOutcomes(t *testing.T) {
 	}{
 		"ok":                    {startBackend(t, named("x")), context.WithCancel, nil, nil, "0 true 200 - OK"},
 		"fails":                 {startBackend(t, failing(codes.Internal)), context.WithCancel, nil, nil, "0 true 200 - Internal"},
-		"client goes":           {startBackend(t, hang), gone, nil, nil, "1 false 0 DR Canceled"},
-		"goes while connecting": {silent.Addr().String(), gone, nil, nil, "1 false 0 DR Canceled"},
+		"client goes":           {startBackend(t, taken), goneAt(called), nil, nil, "1 false 0 DR Canceled"},
+		"goes while connecting": {mute.Addr().String(), goneAt(accepted), nil, nil, "1 false 0 DR Canceled"},
 		"not connected":         {"127.0.0.1:1", context.WithCancel, nil, nil, "2 false 0 UF Unavailable"},
 		"route's timeout":       {startBackend(t, hang), context.WithCancel, &call.Route{Timeout: 50 * time.Millisecond}, nil, "0 false 0 UT DeadlineExceeded"},
 		"route's limit":         {silent.Addr().String(), context.WithCancel, &call.Route{MaxStreamDuration: 50 * time.Millisecond}, nil, "0 false 0 DT DeadlineExceeded"},
