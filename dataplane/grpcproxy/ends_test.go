@@ -466,3 +466,40 @@ type swallowing struct{ *shard }
 
 // HandleError implements grpcproxy.ErrorHandler.
 func (swallowing) HandleError(error) error { return nil }
+
+// slowTimer is a context whose timer is late.
+type slowTimer struct {
+	context.Context
+	deadline time.Time
+}
+
+// Deadline implements context.Context.
+func (c slowTimer) Deadline() (time.Time, bool) { return c.deadline, true }
+
+// 1.23, 1.57: that the client's time is over is not the backend's error, also
+// where the backend knows it first.
+func TestBackendKnowsDeadlineFirst(t *testing.T) {
+	late := func(ss grpc.ServerStream) error {
+		<-ss.Context().Done()
+		return status.FromContextError(ss.Context().Err()).Err()
+	}
+	for _, mode := range allModes {
+		for _, streams := range []bool{true, false} {
+			all := shards(t, late, late)
+			var backends []grpcproxy.Backend
+			for _, s := range all {
+				backends = append(backends, swallowing{s})
+			}
+			if mode == grpcproxy.One2One {
+				backends = backends[1:]
+			}
+			h := grpcproxy.TransparentHandler(directed(mode, backends...), grpcproxy.WithStreamedDetector(func(string) bool { return streams }))
+			cc := startProxy(t, func(srv any, ss grpc.ServerStream) error {
+				return h(srv, &contextStream{ss, slowTimer{ss.Context(), time.Now().Add(50 * time.Millisecond)}})
+			})
+			if got, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("mode %d, streamed %v: %q, %v", mode, streams, got, err)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -226,6 +227,18 @@ func abandon(cs grpc.ClientStream) {
 	if s, ok := cs.(*endingStream); ok {
 		s.end(status.Error(codes.Canceled, "grpcproxy: the client has gone"))
 	}
+}
+
+// ended is why ctx has ended. Its deadline counts once it is over: backends keep
+// the same one, and a backend's timer may be faster than that of ctx.
+func ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // statusOf makes a status error of any: a context's error tells its own code.

@@ -327,7 +327,7 @@ func (f *fan) firstCause(errs []error) error {
 	f.mu.Lock()
 	caused := f.caused
 	f.mu.Unlock()
-	if gone := f.ss.Context().Err(); gone != nil {
+	if gone := ended(f.ss.Context()); gone != nil {
 		return statusOf(gone)
 	}
 	if caused == nil {

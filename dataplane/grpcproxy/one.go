@@ -62,7 +62,7 @@ type carried struct {
 // ofBackend is the call's status after an error on the side of b: the client's
 // own end, if that came before, else what b makes of the error.
 func ofBackend(ss grpc.ServerStream, b Backend, err error) error {
-	if gone := ss.Context().Err(); gone != nil {
+	if gone := ended(ss.Context()); gone != nil {
 		return statusOf(gone)
 	}
 	return handled(b, err)

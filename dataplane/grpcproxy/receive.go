@@ -118,7 +118,7 @@ func (f *fan) toMessage(d *destination) ([]byte, error) {
 		f.addTrailer(d)
 		d.sending.settle(d.cs)
 	}
-	if ours || f.failed() || f.ss.Context().Err() != nil {
+	if ours || f.failed() || ended(f.ss.Context()) != nil {
 		return nil, f.cause(err)
 	}
 	if err = handled(d.backend, err); err == nil {

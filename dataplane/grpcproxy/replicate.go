@@ -69,7 +69,7 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 			if err == nil {
 				return
 			}
-			if d.sending.settle(d.cs); f.told() != nil || ctx.Err() != nil {
+			if d.sending.settle(d.cs); f.told() != nil || ended(ctx) != nil {
 				return
 			}
 			if err = f.replicaError(i+1, err); err != nil {
@@ -91,7 +91,7 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 	if own {
 		f.fail(err)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ended(ctx) == nil {
 		err = handled(f.dests[0].backend, err)
 		if err != nil {
 			cancel() // the others' work is void
@@ -103,7 +103,7 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 	if told := f.told(); told != nil {
 		return told
 	}
-	if gone := ss.Context().Err(); gone != nil {
+	if gone := ended(ss.Context()); gone != nil {
 		return statusOf(gone)
 	}
 	for _, e := range secondary {
@@ -118,7 +118,7 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 // client's own end, if that came before.
 func (f *fan) replicaError(i int, err error) error {
 	b := f.dests[i].backend
-	if gone := f.ss.Context().Err(); gone != nil {
+	if gone := ended(f.ss.Context()); gone != nil {
 		return statusOf(gone)
 	}
 	err = handled(b, err)

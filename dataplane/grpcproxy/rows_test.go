@@ -37,7 +37,7 @@ var rows = map[int]string{
 	20: "TestFullDuplexAndHalfClose",
 	21: "TestClientGoes TestContextNotDerived TestTenThousandCancelled",
 	22: "TestStatusIsVerbatim TestDetailsGoWithTheirStatus TestUnknownDetailsPass",
-	23: "TestClientGoes TestClientMessageTooLarge TestClientGoesWhileConnecting TestInterceptorsHaveTheLastWord",
+	23: "TestClientGoes TestBackendKnowsDeadlineFirst TestClientMessageTooLarge TestClientGoesWhileConnecting TestInterceptorsHaveTheLastWord",
 	24: "TestHeadersAtOnce TestManyHeadersAtOnce TestManyHeadersWithoutTheLast",
 	25: "TestBackendCompletesFirst",
 	26: "TestHeadersOfErrors TestTrailersOnly",
@@ -71,7 +71,7 @@ var rows = map[int]string{
 	54: "grpcat.md",
 	55: "TestReverseTunnel TestAnyChannel",
 	56: "gitaly.md",
-	57: "gitaly.md TestEnder",
+	57: "gitaly.md TestEnder TestBackendKnowsDeadlineFirst",
 	58: "TestAllKinds TestFullDuplexAndHalfClose TestTenThousandCancelled",
 	59: "TestXDSDirector TestXDSDirectorFollowsEndpoints TestWithMode siderolabs.md",
 }
