@@ -151,7 +151,7 @@ var (
 // endOf returns what has ended an attempt with err: ctx, which is that of the
 // attempt, or the host.
 func endOf(ctx context.Context, err error) call.Outcome {
-	gone := ctx.Err()
+	gone := ended(ctx)
 	switch {
 	case gone == nil || status.Code(err) != status.FromContextError(gone).Code():
 		return hostAnswered
@@ -226,6 +226,7 @@ type xdsStream struct {
 
 	head    metadata.MD
 	trailer metadata.MD
+	cut     bool  // the call ended while a filter was waited for
 	over    error // how the response ended; io.EOF: OK
 
 	failed atomic.Pointer[error] // the local reply that has ended the call
@@ -240,12 +241,12 @@ func (s *xdsStream) CloseSend() error {
 // SendMsg implements grpc.ClientStream. A local reply is RecvMsg's to tell, like
 // an end that the backend has made, so that filters see it; once headers have
 // passed they would not, and a client that does not read must not keep it.
+// RecvMsg also tells what has ended a call while a filter was waited for.
 func (s *xdsStream) SendMsg(m any) error {
 	if f, ok := m.(*Frame); ok {
 		drop, err := s.backend.filterMessage(s.ctx, f, true)
 		if err != nil {
-			s.fail(err)
-			if s.backend.flt.passed.Load() {
+			if s.fail(err) && s.backend.flt.passed.Load() {
 				return statusOfCall(err)
 			}
 			return io.EOF
@@ -257,11 +258,25 @@ func (s *xdsStream) SendMsg(m any) error {
 	return s.ClientStream.SendMsg(m)
 }
 
-// fail ends the call to the host for a local reply.
-func (s *xdsStream) fail(err error) {
+// fail ends the call to the host for a local reply. If it has ended already the
+// filter may only have been waited for until then: err is none, and it reports
+// false.
+func (s *xdsStream) fail(err error) bool {
+	if s.ctx.Err() != nil {
+		return false
+	}
 	if s.failed.CompareAndSwap(nil, &err) {
 		s.backend.cancel(errLocalReply)
 	}
+	return true
+}
+
+// refuse ends the response for an error of a filter's.
+func (s *xdsStream) refuse(err error) {
+	if !s.fail(err) {
+		s.cut, err = true, statusOf(s.ctx.Err())
+	}
+	s.end(err)
 }
 
 var errLocalReply = errors.New("a filter has answered")
@@ -274,7 +289,7 @@ func (s *xdsStream) Header() (metadata.MD, error) {
 	}
 	s.backend.routeResponse(md, s.backend.host, nil)
 	if s.head, err = s.backend.filterResponseHeaders(s.ctx, md); err != nil {
-		s.fail(err)
+		s.refuse(err)
 		return nil, err
 	}
 	return s.head, nil
@@ -294,8 +309,7 @@ func (s *xdsStream) RecvMsg(m any) error {
 		}
 		drop, err := s.backend.filterMessage(s.ctx, f, false)
 		if err != nil {
-			s.fail(err)
-			s.end(err)
+			s.refuse(err)
 			break
 		}
 		if !drop {
@@ -311,7 +325,7 @@ func (s *xdsStream) Trailer() metadata.MD { return s.trailer }
 // end decides how the response ends.
 func (s *xdsStream) end(err error) {
 	b := s.backend
-	local := false
+	local := s.cut // it may have trailers that have not been read to yet
 	var by call.Outcome
 	switch failed := s.failed.Load(); {
 	case failed != nil:

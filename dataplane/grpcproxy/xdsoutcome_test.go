@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/cluster"
@@ -117,6 +118,91 @@ func TestXDSOutcomes(t *testing.T) {
 			o := <-set.done
 			if got := fmt.Sprint(o.Side, " ", o.HasCode, " ", o.HTTP, " ", o.Flags, " ", codes.Code(o.Code)); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// A filter is waited for until the call ends and no longer: what has ended it is
+// what the client and the backend set are told, not that the filter had to stop.
+func TestXDSFilterStillWaits(t *testing.T) {
+	asked := make(chan struct{}, 10)
+	waits := func() error {
+		asked <- struct{}{}
+		return call.ErrPending
+	}
+	headers := &filter{response: func(*hpack.Block, bool) error { return waits() }}
+	request := &filter{in: func(*call.Message) error { return waits() }}
+	response := &filter{out: func(*call.Message) error { return waits() }}
+	timeout := &call.Route{Timeout: 50 * time.Millisecond}
+	limit := &call.Route{MaxStreamDuration: 50 * time.Millisecond}
+	over := make(chan struct{})
+	defer close(over)
+	talks := func(ss grpc.ServerStream) error { // and does not heed its own deadline
+		if err := ss.SendMsg(grpcproxy.NewFrame([]byte("x"))); err != nil {
+			return err
+		}
+		<-over
+		return nil
+	}
+	fails := func(ss grpc.ServerStream) error { // when the filter is waited for
+		if err := ss.SendHeader(nil); err != nil {
+			return err
+		}
+		<-asked
+		return status.Error(codes.NotFound, "no")
+	}
+	for name, tt := range map[string]struct {
+		backend func(grpc.ServerStream) error
+		filter  *filter
+		route   *call.Route
+		leaves  bool
+		want    string // side, whether there is a status, HTTP status, flags, code
+	}{
+		"headers, timeout":      {talks, headers, timeout, false, "0 false 0 UT DeadlineExceeded"},
+		"response, timeout":     {talks, response, timeout, false, "0 false 0 UT DeadlineExceeded"},
+		"headers, limit":        {talks, headers, limit, false, "0 false 0 DT DeadlineExceeded"},
+		"request, limit":        {talks, request, limit, false, "0 false 0 DT DeadlineExceeded"},
+		"response, limit":       {talks, response, limit, false, "0 false 0 DT DeadlineExceeded"},
+		"headers, client goes":  {talks, headers, nil, true, "1 false 0 DR Canceled"},
+		"request, client goes":  {talks, request, nil, true, "1 false 0 DR Canceled"},
+		"response, client goes": {talks, response, nil, true, "1 false 0 DR Canceled"},
+		"request, host fails":   {fails, request, nil, false, "0 true 200 - NotFound"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := cluster.New(cluster.Config{Name: "c", Options: &call.UpstreamOptions{}})
+			set := &telling{cl, make(chan call.Outcome, 1)}
+			cl.Update(endpoints(startBackend(t, tt.backend)))
+			cc := filtered(t, nil, &call.Manager{Director: directorFunc(func(*call.Call) (call.Decision, error) {
+				return call.Decision{Backends: set, Route: tt.route}, nil
+			})}, tt.filter)
+			ctx, cancel := context.WithCancel(testContext(t))
+			defer cancel()
+			cs := stream(t, ctx, cc)
+			if tt.filter == request {
+				if _, err := cs.Header(); err != nil { // they have passed the filters
+					t.Fatal(err)
+				}
+			}
+			send(t, cs, "x")
+			_ = cs.CloseSend()
+			if tt.leaves {
+				<-asked
+				cancel()
+			}
+			var err error
+			for err == nil {
+				_, err = recv(cs)
+			}
+			o := <-set.done
+			if got := fmt.Sprint(o.Side, " ", o.HasCode, " ", o.HTTP, " ", o.Flags, " ", codes.Code(o.Code)); got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+			if status.Code(err) != codes.Code(o.Code) {
+				t.Errorf("the client got %v", err)
+			}
+			for len(asked) > 0 {
+				<-asked
 			}
 		})
 	}
