@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 	"github.com/sluice-proxy/sluice/dataplane/listener"
 	"github.com/sluice-proxy/sluice/test/echo"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -131,6 +133,20 @@ func TestNoHost(t *testing.T) {
 	c := client(t, s)
 	if _, err := c.Say(testContext(t), &echo.SayRequest{}); status.Code(err) != codes.Unavailable {
 		t.Errorf("%v, want UNAVAILABLE", err)
+	}
+}
+
+// TestRefusedOnRoute: a director that refuses a call may say what its route does
+// to responses.
+func TestRefusedOnRoute(t *testing.T) {
+	rt := &call.Route{ResponseOps: []call.HeaderOp{{Action: call.HeaderOverwrite, Field: hpack.NewField("x-route", "r"), Next: true}}}
+	c := filtered(t, directorFunc(func(*call.Call) (call.Decision, error) {
+		return call.Decision{Route: rt}, call.ReplyNoCluster
+	}), nil)
+	var trailer metadata.MD
+	_, err := c.Say(testContext(t), &echo.SayRequest{}, grpc.Trailer(&trailer))
+	if status.Code(err) != codes.Unavailable || len(trailer.Get("x-route")) != 1 {
+		t.Errorf("got %v, %v", err, trailer)
 	}
 }
 

@@ -85,7 +85,8 @@ func (h Handle) Resume(err error) {
 // lock: it must not block, and is called by many workers at once. ErrPending
 // lets it answer later through c.Handle (it may also be asked again because a
 // Filter of the call was resumed), ErrPeek when the first message is there.
-// Another error ends the call: a *Reply as it says, anything else as UNAVAILABLE.
+// Another error ends the call: a *Reply as it says, anything else as UNAVAILABLE,
+// with the ResponseOps of the Decision's Route if there is one.
 type Director interface {
 	Direct(c *Call) (Decision, error)
 }

@@ -242,6 +242,7 @@ func (x *Exchange) direct() {
 			x.look()
 			return
 		}
+		x.dec.Route = dec.Route // what it does to responses
 		x.fail(err)
 		return
 	}

@@ -38,7 +38,8 @@ type WeightedCluster struct {
 type ClusterHeader struct {
 	Name string
 	// Lookup returns the handle of the cluster of that name and the policy of
-	// the route with it; no Backends if there is no such cluster. Called per
+	// the route with it; no Backends, but the policy, if there is no such
+	// cluster. Called with "" if there is no such header. Called per
 	// request by all workers; must neither block, nor allocate for a known
 	// name, nor keep the string, which dies with the call.
 	Lookup func(cluster string) (call.BackendSet, *call.Route)
@@ -88,10 +89,9 @@ func (a *action) decide(c *call.Call) (call.Decision, error) {
 
 func (m *choice) byHeader(c *call.Call, h *ClusterHeader) (call.Decision, error) {
 	name, n := headerValue(c, h.Name)
-	if n > 0 {
-		if set, rt := h.Lookup(name); set != nil {
-			return call.Decision{Backends: set, Route: rt}, nil
-		}
+	set, rt := h.Lookup(name)
+	if n > 0 && set != nil {
+		return call.Decision{Backends: set, Route: rt}, nil
 	}
 	missing := call.ReplyNoCluster
 	if m.noCluster != nil {
@@ -100,7 +100,7 @@ func (m *choice) byHeader(c *call.Call, h *ClusterHeader) (call.Decision, error)
 	if n > 0 {
 		missing = missing.Naming(name)
 	}
-	return call.Decision{}, missing
+	return call.Decision{Route: rt}, missing
 }
 
 func compileAction(a *Action) (action, error) {

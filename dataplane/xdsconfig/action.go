@@ -2,7 +2,11 @@ package xdsconfig
 
 import (
 	"errors"
+	"maps"
 	"math"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -93,7 +97,7 @@ func (rt *routeCompiler) routeAction(a *at, m *routev3.RouteAction, act *route.A
 			Weight: 1, Backends: rt.backends(s.Cluster, missing), Route: rt.clusterPolicy(level{}, s.Cluster, ""),
 		}}
 	case *routev3.RouteAction_ClusterHeader:
-		act.ClusterHeader = rt.clusterHeader(s.ClusterHeader, rt.clusterPolicy(level{}, "", ""))
+		act.ClusterHeader = rt.clusterHeader(s.ClusterHeader, level{}, "")
 	case *routev3.RouteAction_WeightedClusters:
 		act.Clusters = rt.weighted(a.field("weighted_clusters"), s.WeightedClusters, missing)
 	}
@@ -114,14 +118,13 @@ func (rt *routeCompiler) weighted(a *at, m *routev3.WeightedCluster, missing *ca
 			unweighted = true
 		}
 		sum += uint64(cw.GetWeight().GetValue())
-		wc := route.WeightedCluster{
-			Weight: cw.GetWeight().GetValue(),
-			Route:  rt.clusterPolicy(ca.level(cw, formatScope{route: rt.m.GetName(), cluster: cw.GetName()}), cw.GetName(), cw.GetHostRewriteLiteral()),
-		}
+		wc := route.WeightedCluster{Weight: cw.GetWeight().GetValue()}
+		weighted := ca.level(cw, formatScope{route: rt.m.GetName(), cluster: cw.GetName()})
 		if cw.GetClusterHeader() != "" {
-			wc.Header = rt.clusterHeader(cw.GetClusterHeader(), wc.Route)
+			wc.Header = rt.clusterHeader(cw.GetClusterHeader(), weighted, cw.GetHostRewriteLiteral())
 		} else {
 			wc.Backends = rt.backends(cw.GetName(), missing)
+			wc.Route = rt.clusterPolicy(weighted, cw.GetName(), cw.GetHostRewriteLiteral())
 		}
 		out = append(out, wc)
 	}
@@ -144,9 +147,14 @@ func (rt *routeCompiler) clusterPolicy(weighted level, cluster, host string) *ca
 }
 
 // clusterHeader takes the cluster from a request header. One policy serves
-// whatever cluster that names.
-func (rt *routeCompiler) clusterHeader(header string, p *call.Route) *route.ClusterHeader {
+// whatever cluster that names, unless a header value says its name.
+func (rt *routeCompiler) clusterHeader(header string, weighted level, host string) *route.ClusterHeader {
 	env := rt.at.r.env
+	p := rt.clusterPolicy(weighted, "", host)
+	policy := func(string) *call.Route { return p }
+	if weighted.scoped || rt.level.scoped || rt.vhostCompiler.level.scoped || rt.routesCompiler.level.scoped {
+		policy = rt.policies(weighted, host)
+	}
 	return &route.ClusterHeader{
 		Name: header,
 		Lookup: func(name string) (call.BackendSet, *call.Route) {
@@ -154,8 +162,39 @@ func (rt *routeCompiler) clusterHeader(header string, p *call.Route) *route.Clus
 			if !ok {
 				return nil, p
 			}
-			return set, p
+			return set, policy(name)
 		},
+	}
+}
+
+// policies returns the route's policy by the cluster's name. It is made when
+// the first call goes to a cluster of that name, and kept: clusters are few.
+func (rt *routeCompiler) policies(weighted level, host string) func(cluster string) *call.Route {
+	quiet := func(l level) level { // what is wrong was told, and the compilation is over
+		l.at = (&report{env: &Env{ReadFile: rt.at.r.env.ReadFile, LookupEnv: rt.at.r.env.LookupEnv}}).root()
+		return l
+	}
+	vc, rc := *rt.vhostCompiler, *rt.routesCompiler
+	vc.routesCompiler, vc.level, rc.level = &rc, quiet(vc.level), quiet(rc.level)
+	quietly := *rt
+	quietly.vhostCompiler, quietly.level = &vc, quiet(rt.level)
+	weighted = quiet(weighted)
+	var mu sync.Mutex
+	var known atomic.Pointer[map[string]*call.Route]
+	known.Store(&map[string]*call.Route{})
+	return func(cluster string) *call.Route {
+		if p := (*known.Load())[cluster]; p != nil {
+			return p
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		more := maps.Clone(*known.Load())
+		cluster = strings.Clone(cluster) // it dies with the call
+		if more[cluster] == nil {
+			more[cluster] = quietly.clusterPolicy(weighted, cluster, host)
+		}
+		known.Store(&more)
+		return more[cluster]
 	}
 }
 

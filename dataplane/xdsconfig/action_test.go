@@ -1,6 +1,8 @@
 package xdsconfig
 
 import (
+	"errors"
+	"sync"
 	"testing"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -33,5 +35,58 @@ func TestRefusalsHaveScope(t *testing.T) {
 		if !ok || set.Scope().Index != 7 {
 			t.Errorf("%s: %T counts elsewhere than its cluster", code, dec.Backends)
 		}
+	}
+}
+
+// %UPSTREAM_CLUSTER% says which cluster a header has named; and what a route
+// does to responses, it does to the answer that there is no such cluster.
+func TestClusterHeaderNames(t *testing.T) {
+	rc := new(routev3.RouteConfiguration)
+	text := `{name: r, response_headers_to_add: [{header: {key: x-all, value: "<%UPSTREAM_CLUSTER%>"}}], virtual_hosts: [{name: v, domains: ["*"], routes: [
+		{match: {prefix: /h}, name: by-header, route: {cluster_header: x-to},
+			request_headers_to_remove: [x-to], request_headers_to_add: [{header: {key: x-name, value: "%UPSTREAM_CLUSTER% %ROUTE_NAME%"}}]},
+		{match: {prefix: /w}, route: {weighted_clusters: {clusters: [{weight: 1, cluster_header: x-to, host_rewrite_literal: h,
+			request_headers_to_add: [{header: {key: x-name, value: "%UPSTREAM_CLUSTER% weighted"}}]}]}}}]}]}`
+	if err := bootstrap.Unmarshal([]byte(text), rc, bootstrap.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	tbl, err := CompileRoutes(rc, &Env{FindCluster: func(name string) (call.BackendSet, bool) {
+		return cluster.NewHandle(name), name == "a" || name == "b"
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := func(ops []call.HeaderOp) string {
+		op := ops[len(ops)-1]
+		if op.Value != nil {
+			return op.Value(nil, nil)
+		}
+		return op.Field.Value
+	}
+	direct := func(path, name string) (request, response, cluster string, err error) {
+		dec, err := tbl.Direct(newCall(testCall{Path: path, Headers: map[string]string{"x-to": name}}))
+		if dec.Route == nil {
+			t.Fatalf("%s to %s: no route", path, name)
+		}
+		return value(dec.Route.RequestOps), value(dec.Route.ResponseOps), dec.Route.Cluster, err
+	}
+	var wg sync.WaitGroup
+	for range 4 { // workers
+		wg.Go(func() {
+			for _, name := range []string{"a", "b", "a"} {
+				for path, suffix := range map[string]string{"/h": " by-header", "/w": " weighted"} {
+					request, response, cluster, err := direct(path, name)
+					if err != nil || request != name+suffix || response != "<"+name+">" || cluster != name {
+						t.Errorf("%s to %s: got %q, %q, %q, %v", path, name, request, response, cluster, err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	_, response, _, err := direct("/h", "c")
+	var reply *call.Reply
+	if !errors.As(err, &reply) || reply.Flag != call.NoCluster || response != "<>" {
+		t.Errorf("to an unknown cluster: got %q, %v", response, err)
 	}
 }
