@@ -109,6 +109,10 @@ func TestXDSDirector(t *testing.T) {
                 route: {cluster: slow, timeout: 0.2s}
               - match: {prefix: /acme.v1.Full/}
                 route: {cluster: full}
+              - match: {prefix: /gone.}
+                route: {cluster: prod, host_rewrite_header: no-such-header, regex_rewrite: {pattern: {regex: .*}, substitution: ""}}
+              - match: {prefix: /named.}
+                route: {cluster_header: to}
               - match: {prefix: /acme.}
                 route: {cluster: prod, prefix_rewrite: /rewritten.}
 `, map[string]string{
@@ -145,8 +149,17 @@ func TestXDSDirector(t *testing.T) {
 	if got := fmt.Sprint(md.Get("from"), md.Get("secret"), md.Get(":authority"), md.Get("method")); got != "[edge] [] [api.example.com] [/rewritten.v1.Orders/Call]" {
 		t.Errorf("the backend saw %s", got)
 	}
+	// A rewrite of which nothing would be left is none.
+	if err := cc.Invoke(ctx, "/gone.Service/Call", &grpcproxy.Frame{}, new(grpcproxy.Frame), grpc.ForceCodecV2(grpcproxy.Codec()), grpc.CallAuthority("api.example.com")); err != nil {
+		t.Error(err)
+	}
+	md = <-seen
+	if got := fmt.Sprint(md.Get(":authority"), md.Get("method")); got != "[api.example.com] [/gone.Service/Call]" {
+		t.Errorf("the backend saw %s", got)
+	}
 	for m, want := range map[string]codes.Code{
 		"/acme.internal.X/Y":    codes.PermissionDenied,
+		"/named.Service/Call":   codes.Unavailable,
 		"/acme.v1.Missing/Call": codes.Unavailable,
 		"/other.Service/Call":   codes.Unimplemented,
 		"/acme.v1.Slow/Call":    codes.DeadlineExceeded,

@@ -1,6 +1,7 @@
 package grpcproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -189,10 +190,10 @@ func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, _ str
 	method, authority := b.call.Path, b.call.Host
 	if rt := b.decision.Route; rt != nil && rt.Rewrite != nil {
 		if rt.Rewrite.Path != nil {
-			method = rt.Rewrite.Path(&b.call)
+			method = cmp.Or(rt.Rewrite.Path(&b.call), method)
 		}
 		if rt.Rewrite.Host != nil {
-			authority = rt.Rewrite.Host(&b.call, b.host)
+			authority = cmp.Or(rt.Rewrite.Host(&b.call, b.host), authority)
 		}
 	}
 	if authority != "" {

@@ -159,6 +159,42 @@ func TestRegexErrors(t *testing.T) {
 	}
 }
 
+// What RE2 makes of these in Envoy, which reads expressions and values as bytes.
+func TestRegexLikeEnvoy(t *testing.T) {
+	for expr, want := range map[string]map[string]bool{
+		`/.`:         {"/a": true, "/\xe9": true, "/é": false},
+		`/..`:        {"/é": true, "/☺": false},
+		`/é`:         {"/é": true, "/\xe9": false},
+		`/\x{e9}`:    {"/é": false, "/\xe9": true},
+		`/[é]`:       {"/é": false, "/\xc3": true, "/\xa9": true},
+		`(?i)/É`:     {"/É": true, "/é": false},
+		`(?i)/\xc9`:  {"/\xc9": true, "/\xe9": true},
+		`/\pL+`:      {"/a\xe9": true, "/é": false},
+		`/\W\W`:      {"/é": true},
+		`\Q/a.b`:     {"/a.b": true, "/aab": false, "/a.b)": false},
+		`/a\Q(`:      {"/a(": true},
+		`/\Q\`:       {`/\`: true, `/`: false},
+		`/(?:a|\Qb|`: {},
+	} {
+		re, err := CompileRegex(expr)
+		if err != nil {
+			if len(want) > 0 {
+				t.Errorf("%s: %v", expr, err)
+			}
+			continue
+		}
+		for s, want := range want {
+			if got := re.Match(s); got != want {
+				t.Errorf("%s on %q: got %v, want %v", expr, s, got, want)
+			}
+			// The index must not lose it.
+			if got := went(build(t, Match{Path: PathMatch{Kind: PathRegex, Regex: re}}).Direct(&call.Call{Path: s, Host: "a"})) == "0"; got != want {
+				t.Errorf("%s on %q: the table says %v, want %v", expr, s, got, want)
+			}
+		}
+	}
+}
+
 func TestNoHeaders(t *testing.T) {
 	tbl := build(t, Match{Headers: []HeaderMatch{{Name: "x-a", Absent: true}}})
 	if got := went(tbl.Direct(&call.Call{Path: "/", Host: "a"})); got != "0" {

@@ -8,7 +8,6 @@ type cursor struct {
 	stage   stage
 	node    uint32
 	text    string // what an inner tree has yet to be searched for
-	folded  string // the path as folded trees see it
 	seen    seen
 }
 
@@ -45,10 +44,7 @@ func (cu *cursor) next(best uint32) []uint32 {
 			if list := cu.climb(&ix.cased, best); list != nil {
 				return list
 			}
-			if len(ix.folded.nodes)+len(ix.innerFolded.nodes) > 0 {
-				cu.folded = foldText(cu.path)
-			}
-			cu.stage, cu.node = stageFolded, ix.folded.find(cu.folded)
+			cu.stage, cu.node = stageFolded, ix.folded.find(cu.path)
 		case stageFolded:
 			if list := cu.climb(&ix.folded, best); list != nil {
 				return list
@@ -58,7 +54,7 @@ func (cu *cursor) next(best uint32) []uint32 {
 			if list := cu.inside(&ix.inner, best); list != nil {
 				return list
 			}
-			cu.search(stageInnerFolded, &ix.innerFolded, cu.folded)
+			cu.search(stageInnerFolded, &ix.innerFolded, cu.path)
 		case stageInnerFolded:
 			if list := cu.inside(&ix.innerFolded, best); list != nil {
 				return list

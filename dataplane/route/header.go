@@ -47,7 +47,7 @@ func (h *HeaderMatch) match(c *call.Call) bool {
 	case h.Kind == HeaderString && h.String.Kind == StringRegex:
 		// The one case that allocates: package regexp would move a buffer of
 		// ours to the heap for every call.
-		return h.String.Regex.match(headerText(c, h.Name)) != h.Invert
+		return h.String.Regex.Match(headerText(c, h.Name)) != h.Invert
 	}
 	var buf [512]byte
 	joined := appendValues(buf[:0], c, h.Name)
@@ -56,7 +56,7 @@ func (h *HeaderMatch) match(c *call.Call) bool {
 
 func (h *HeaderMatch) matchValue(v string) bool {
 	if h.Kind == HeaderString && h.String.Kind == StringRegex {
-		return h.String.Regex.match(v)
+		return h.String.Regex.Match(v)
 	}
 	return h.matchJoined(v)
 }

@@ -50,7 +50,7 @@ func newIndex(routes []entry) index {
 		case p.Kind == PathRegex:
 			regexes = append(regexes, order)
 		case p.IgnoreCase:
-			folded = append(folded, keyed{foldText(p.Value), order})
+			folded = append(folded, keyed{p.Value, order})
 		case p.Kind == PathExact:
 			exact++
 		default:

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"math"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -9,8 +10,8 @@ import (
 
 // literals are what every string that an expression matches has: one of
 // prefixes at its beginning, and one of inner somewhere. An empty string among
-// them says nothing. With fold they are in lower case and hold for foldText of
-// what is matched, in lower case.
+// them says nothing. With fold they are in lower case and hold for what is
+// matched in lower case.
 //
 //	/acme\.v1\.(Cart|Shop)/.*    prefixes /acme.v1.Cart/, /acme.v1.Shop/
 //	/.*/(Get|List)Thing          inner /GetThing, /ListThing
@@ -109,23 +110,21 @@ func (x extractor) literal(runes []rune) found {
 	return exactly([]string{string(b)})
 }
 
-// text returns the bytes that c stands for in the text that is searched. It
-// fails for the replacement character, which also matches bytes that are not
-// UTF-8, and where folding needs tables beyond ASCII.
+// text returns the byte that c stands for in the text that is searched. It
+// fails for characters that are no bytes, and where folding needs tables beyond
+// ASCII.
 func (x extractor) text(c rune) (string, bool) {
 	switch {
-	case c == utf8.RuneError:
-		return "", false
-	case !x.fold:
-		return string(c), true
-	case c == kelvin:
+	case x.fold && c == kelvin:
 		return "k", true
-	case c == longS:
+	case x.fold && c == longS:
 		return "s", true
-	case c < utf8.RuneSelf:
+	case c > math.MaxUint8, x.fold && c >= utf8.RuneSelf:
+		return "", false
+	case x.fold:
 		return string(rune(lowerByte(byte(c)))), true
 	}
-	return "", false
+	return string([]byte{byte(c)}), true
 }
 
 func (x extractor) class(ranges []rune) found {
@@ -242,20 +241,9 @@ func union(a, b []string) []string {
 	return out
 }
 
-// The two characters beyond ASCII that are equal to ASCII letters if case is
-// ignored (unicode.SimpleFold).
+// The two characters beyond bytes that are equal to ASCII letters if case is
+// ignored (unicode.SimpleFold): an expression may name them.
 const (
 	kelvin = '\u212a' // K
 	longS  = '\u017f' // ſ
 )
-
-// foldText returns the text that folded literals are looked up in: s, unless
-// it has one of the two.
-func foldText(s string) string {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return strings.ReplaceAll(strings.ReplaceAll(s, string(kelvin), "k"), string(longS), "s")
-		}
-	}
-	return s
-}

@@ -11,11 +11,11 @@ func TestLiterals(t *testing.T) {
 		`/a/b`: "/a/b; /a/b", `/a/.*`: "/a/; /a/", `/ab|/ac`: "/ab /ac; /ab /ac", `^/a`: "/a; /a", `.*`: "; ",
 		`/a(b|c).*`: "/ab /ac; /ab /ac", `/a+b`: "/a; /a", `/a*b`: "/; /", `/a?b`: "/b /ab; /b /ab", `/(ab)+c`: "/ab; /ab",
 		`/(ab){2}c`: "/ababc; /ababc", `(/a)(/b)`: "/a/b; /a/b", `/a\.b\.C/.*`: "/a.b.C/; /a.b.C/",
-		`/a\x{fffd}b`: "/a; /a", `/é.`: "/é; /é", `(?m)^/a`: "/a; /a", `\Q/a.b\E.`: "/a.b; /a.b", ``: "; ", `a|b|`: "; ",
+		`/a\x{fffd}b`: "/a; /a", `/é.`: "/é; /é", `/[é]x`: "/\xa9x /\xc3x; /\xa9x /\xc3x", `/\xe9.`: "/\xe9; /\xe9", `(?m)^/a`: "/a; /a", `\Q/a.b\E.`: "/a.b; /a.b", ``: "; ", `a|b|`: "; ",
 		`.*/GetThing`: "; /GetThing", `/acme\..*/(Get|List)Thing`: "/acme.; /GetThing /ListThing",
 		`/[^/]+/v[12]/x.*y`: "/; /v1/x /v2/x", `(.*abc)+d`: "; abc", `.*(abc|.*de|f.*).*`: "; f de abc", `.*(abc|.*)`: "; ",
 		`a|ab`: "a; a", `[a-z]/abc`: "; /abc", `[a-d]x`: "ax bx cx dx; ax bx cx dx",
-		`(?i)/A`: "/a; /a, folded", `(?i)K[^/]/ſx`: "k; /sx, folded", `(?i)é/a`: "; , folded", `/A(?i:b)`: "/ab; /ab, folded",
+		`(?i)/A`: "/a; /a, folded", `(?i)K[^/]/ſx`: "k; k, folded", `(?i)é/a`: "; , folded", `/A(?i:b)`: "/ab; /ab, folded",
 		`(?i)\.?[a-z_]+(\.[a-z_]+)*/GetBooks`: "; /getbooks, folded",
 		`(?i)\x{212a}/[\x{17f}]`:              "k/s; k/s, folded", `[\x{fffd}]/abc`: "; ", `x[[:^ascii:][:ascii:]]abc`: "x; abc",
 		`(?i)[kz]x`: "kx zx; kx zx, folded", `[^\x00-\x{10ffff}]`: "; ", `(x|y)+/(.*)?`: "x y; /", "/" + strings.Repeat("x", 80): "/" + strings.Repeat("x", 63) + "; /" + strings.Repeat("x", 63),
@@ -47,7 +47,7 @@ func TestLiteralsHold(t *testing.T) {
 			matches++
 			text := path
 			if re.need.fold {
-				text = lower(foldText(path))
+				text = lower(path)
 			}
 			if !hasOne(text, re.need.prefixes, strings.HasPrefix) || !hasOne(text, re.need.inner, strings.Contains) {
 				t.Fatalf("%q matches %s, and has none of %q, %q", path, re, re.need.prefixes, re.need.inner)

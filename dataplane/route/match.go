@@ -70,7 +70,7 @@ func (p *PathMatch) match(r *request) bool {
 		return hasPrefix(path, p.Value, p.IgnoreCase) &&
 			(len(path) == len(p.Value) || path[len(p.Value)] == '/')
 	case PathRegex:
-		return p.Regex.match(path)
+		return p.Regex.Match(path)
 	}
 	return hasPrefix(path, p.Value, p.IgnoreCase)
 }

@@ -122,12 +122,22 @@ var naiveRegexes = make(map[string]*regexp.Regexp)
 func naiveRegex(r *Regex, s string) bool {
 	re := naiveRegexes[r.String()]
 	if re == nil {
-		re = regexp.MustCompile("^(?:" + r.String() + ")$")
+		re = regexp.MustCompile("^(?:" + naiveBytes(r.String()) + ")$")
 		re.Longest()
 		naiveRegexes[r.String()] = re
 	}
+	s = naiveBytes(s)
 	loc := re.FindStringIndex(s)
 	return loc != nil && loc[0] == 0 && loc[1] == len(s)
+}
+
+// "An expression knows bytes": each is a character of its own.
+func naiveBytes(s string) string {
+	runes := make([]rune, len(s))
+	for i := range len(s) {
+		runes[i] = rune(s[i])
+	}
+	return string(runes)
 }
 
 func naiveString(m StringMatch, s string) bool {

@@ -28,7 +28,7 @@ type StringMatch struct {
 
 func (m *StringMatch) match(s string) bool {
 	if m.Kind == StringRegex {
-		return m.Regex.match(s)
+		return m.Regex.Match(s)
 	}
 	return m.matchPlain(s)
 }

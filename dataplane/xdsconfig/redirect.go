@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -99,13 +100,22 @@ func (rd redirection) uri(c *call.Call) string {
 	if host == "" {
 		host = rd.requestHost(c, scheme)
 	}
+	path := rd.newPath(c)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // else it would be a part of the host
+	}
+	return scheme + "://" + host + rd.port + path
+}
+
+// newPath is the path with its query.
+func (rd redirection) newPath(c *call.Call) string {
 	path := c.Path
 	if rd.rewrite != nil {
-		path = rd.rewrite(c)
+		path = cmp.Or(rd.rewrite(c), path)
 	}
 	if rd.path != "" {
 		if strings.Contains(rd.path, "?") {
-			return scheme + "://" + host + rd.port + rd.path // its query stays, whatever stripQuery says
+			return rd.path // its query stays, whatever stripQuery says
 		}
 		_, query := cutQuery(path)
 		path = rd.path + query
@@ -113,7 +123,7 @@ func (rd redirection) uri(c *call.Call) string {
 	if rd.stripQuery {
 		path, _ = cutQuery(path)
 	}
-	return scheme + "://" + host + rd.port + path
+	return path
 }
 
 // requestHost is the request's host. It loses its port if there is another, or

@@ -8,6 +8,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/route"
 )
 
 // rewrites compiles what a RouteAction makes of :path and :authority.
@@ -97,7 +98,8 @@ func prefixRewrite(m *routev3.RouteMatch, to string) func(*call.Call) string {
 }
 
 // pathSubstitution compiles a regex_rewrite, which leaves the query alone; nil
-// if a says why not.
+// if a says why not. A path of which nothing would be left stays, as in Envoy:
+// that is what "" means.
 func (a *at) pathSubstitution(m *matcherv3.RegexMatchAndSubstitute) func(*call.Call) string {
 	replace := a.substitution(m)
 	if replace == nil {
@@ -105,7 +107,10 @@ func (a *at) pathSubstitution(m *matcherv3.RegexMatchAndSubstitute) func(*call.C
 	}
 	return func(c *call.Call) string {
 		path, query := cutQuery(c.Path)
-		return replace(path) + query
+		if path = replace(path); path == "" {
+			return ""
+		}
+		return path + query
 	}
 }
 
@@ -114,7 +119,7 @@ func (a *at) pathSubstitution(m *matcherv3.RegexMatchAndSubstitute) func(*call.C
 // there is not, nothing is replaced; a backslash before anything but a digit or
 // a backslash ends the replacement.
 func (a *at) substitution(m *matcherv3.RegexMatchAndSubstitute) func(string) string {
-	re, err := regexp.Compile(m.GetPattern().GetRegex())
+	re, err := regexp.Compile(route.Widen(m.GetPattern().GetRegex()))
 	if err != nil {
 		a.field("pattern").field("regex").errorf("%s", err)
 		return nil
@@ -149,6 +154,6 @@ loop:
 			break loop
 		}
 	}
-	repl := to.String()
-	return func(s string) string { return re.ReplaceAllString(s, repl) }
+	repl := route.Widen(to.String())
+	return func(s string) string { return route.Narrow(re.ReplaceAllString(route.Widen(s), repl)) }
 }

@@ -7,13 +7,13 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
+	"github.com/sluice-proxy/sluice/dataplane/route"
 	"github.com/sluice-proxy/sluice/dataplane/transport"
 )
 
@@ -268,12 +268,12 @@ func (a *at) sanMatcher(kind transport.SANType, m *matcherv3.StringMatcher) tran
 		out.Match = by(strings.Contains, p.Contains)
 	case *matcherv3.StringMatcher_SafeRegex:
 		a.foldedRegex(m)
-		re, err := regexp.Compile("^(?:" + p.SafeRegex.GetRegex() + ")$")
+		re, err := route.CompileRegex(p.SafeRegex.GetRegex())
 		if err != nil {
 			a.field("safe_regex").errorf("%s", err)
 			return out
 		}
-		out.Match = re.MatchString
+		out.Match = re.Match
 	case *matcherv3.StringMatcher_Custom:
 		a.field("custom").unsupported()
 	}
