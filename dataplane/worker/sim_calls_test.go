@@ -67,25 +67,26 @@ type rpc struct {
 
 	// What happened.
 
-	client   *peer
-	s        *pstream
-	started  bool
-	done     bool
-	result   string
-	check    checkMode
-	headers  bool // the final response's headers came
-	code     string
-	http     string
-	served   []*served
-	arrived  int  // attempts that reached a server, refused or not
-	refusals int  // attempts that a server refused unseen
-	hurt     bool // the connection of an attempt was cut
-	picks    int
-	picked   []pickedHost
-	records  int
-	directed int
-	refused  int // filters that said no
-	handle   call.Handle
+	client    *peer
+	s         *pstream
+	started   bool
+	done      bool
+	result    string
+	check     checkMode
+	headers   bool // the final response's headers came
+	code      string
+	http      string
+	served    []*served
+	arrived   int  // attempts that reached a server, refused or not
+	refusals  int  // attempts that a server refused unseen
+	hurt      bool // the connection of an attempt was cut
+	picks     int
+	picked    []pickedHost
+	records   int
+	directed  int
+	refused   int // filters that said no
+	wasPaused bool
+	handle    call.Handle
 }
 
 // pickedHost is a host that was picked, and how often things had gone wrong

@@ -17,7 +17,7 @@ import (
 func (w *world) buildConfig() {
 	w.set = &simSet{w: w}
 	opt := &call.UpstreamOptions{Cluster: call.Scope{Index: 2}, MaxConnections: w.opt.connections, MaxRequests: w.opt.maxRequests, MaxAge: w.opt.age}
-	m := &call.Manager{Scope: call.Scope{Index: 1}, Director: w.set, StreamIdleTimeout: 5 * time.Minute, MaxConnectionDuration: w.opt.age, MaxRequestsPerConn: w.opt.maxRequests}
+	m := &call.Manager{Scope: call.Scope{Index: 1}, Director: w.set, StreamIdleTimeout: 5 * time.Minute, MaxStreamDuration: w.opt.odd.duration, MaxConnectionDuration: w.opt.age, MaxRequestsPerConn: w.opt.maxRequests}
 	if w.rnd.IntN(2) == 0 {
 		opt.HTTP2.InitialStreamWindowSize = 500 + uint32(w.rnd.IntN(100_000))
 		m.HTTP2.InitialStreamWindowSize = 500 + uint32(w.rnd.IntN(100_000))
@@ -30,6 +30,13 @@ func (w *world) buildConfig() {
 		m.ForwardedProto, m.GenerateRequestID, m.EnvoyHeaders, m.Sanitize = true, true, true, true
 		m.ServerHeader, m.ServerName = call.ServerOverwrite, "sim"
 	}
+	if d := w.opt.odd.silence; d > 0 {
+		m.StreamIdleTimeout = d
+	}
+	if w.rnd.IntN(2) == 0 {
+		m.MaxPeekBytes = 1 + w.rnd.IntN(2000)
+	}
+	w.limits = w.opt.odd.limits()
 	if w.opt.filters {
 		m.Filters = w.simFilters()
 	}
@@ -40,7 +47,7 @@ func (w *world) buildConfig() {
 }
 
 func (w *world) addHost(opt *call.UpstreamOptions) {
-	w.hosts = append(w.hosts, &simHost{target: &call.Target{Network: "tcp", Address: "host-" + itoa(len(w.hosts)), Options: opt}})
+	w.hosts = append(w.hosts, &simHost{target: &call.Target{Network: "tcp", Address: "host-" + itoa(len(w.hosts)), Options: opt, Limits: w.limits, Stats: &call.HostStats{}}})
 }
 
 // disturb causes one fault that the world's options allow.
@@ -52,7 +59,9 @@ func (w *world) disturb() {
 			l.peer.cut(w.rnd.IntN(2) == 0)
 		}
 	case 1:
-		if w.opt.goaways {
+		if w.opt.odd.goaways && w.rnd.IntN(2) == 0 {
+			w.goodbye()
+		} else if w.opt.goaways {
 			w.goaway()
 		}
 	case 2, 3:
@@ -86,7 +95,7 @@ func (w *world) disturb() {
 // at a lower one whose successors it has not begun to answer.
 func (w *world) goaway() {
 	l := w.pick(func(l *link) bool {
-		return l.peer != nil && !l.peer.client && !l.peer.gone && !l.peer.goawaySent && l.peer.highest > 0
+		return l.peer != nil && !l.peer.client && !l.peer.gone && (!l.peer.goawaySent || l.peer.goawayLast == goawaySoon) && l.peer.highest > 0
 	})
 	if l == nil {
 		return
@@ -137,6 +146,9 @@ func (w *world) unavailable(r *rpc) bool {
 	// GOAWAY while they were on their way. One that took too long may have been
 	// seen, for all the proxy knows.
 	late := r.route == routeRetry && w.opt.perTry > 0
+	if r.refusals+r.picks-r.arrived > 0 && w.opt.odd.budget > 0 {
+		return true // what was kept of it was dropped
+	}
 	if n := r.refusals + r.picks - r.arrived; n > maxFree || n > 0 && (r.reqLen > keptWhole || r.processed() > 0 || late) {
 		return true
 	}
@@ -190,6 +202,19 @@ func (w *world) explain(r *rpc, code, status string) error {
 	if r.refused > 0 {
 		allow("7", "403")
 	}
+	o := &w.opt.odd
+	if o.budget > 0 && w.wk.downH2.HeldOverflow > 0 {
+		allow("8", "503")
+	}
+	if o.silence > 0 {
+		allow("4", "408")
+	}
+	if o.duration > 0 {
+		allow("4", "504")
+	}
+	if o.pending > 0 {
+		allow("14", "503")
+	}
 	if r.mode == modeReset {
 		for _, a := range r.served {
 			if a.reset && (!a.refused || r.resetAfter > 0) {
@@ -213,7 +238,7 @@ func (w *world) explainReset(r *rpc, code http2.ErrCode) error {
 	if w.scripted || r.mode == modeReset && r.headers && code == r.resetCode {
 		return nil
 	}
-	if !r.grpc && r.headers && code == http2.ErrCodeInternal && (w.unavailable(r) || r.timeout > 0 || r.refused > 0 || r.mode == modeReset && r.resetCode == http2.ErrCodeNo) {
+	if !r.grpc && r.headers && code == http2.ErrCodeInternal && (w.unavailable(r) || r.timeout > 0 || r.refused > 0 || w.opt.odd.cuts() || r.mode == modeReset && r.resetCode == http2.ErrCodeNo) {
 		return nil
 	}
 	return fmt.Errorf("RST_STREAM %v that nothing explains; faults %v", code, w.faults)
@@ -261,7 +286,7 @@ func (w *world) checkStep() {
 	// What is queued is held for its sender, or kept for another attempt, or
 	// is the rest of a response whose connection or stream is gone.
 	orphans := w.opt.cuts || w.opt.goaways || w.opt.resets || w.opt.retire || w.opt.maxRequests > 0 || w.opt.age > 0
-	orphans = orphans || w.opt.filters // which credit what they gather a message of
+	orphans = orphans || w.opt.odd.leaves || w.opt.odd.goaways || w.opt.filters // which credit what they gather a message of
 	kept := w.wk.core.Kept()
 	kept += int64(w.wk.core.Live()) * 16 // bodies of local replies
 	if q := w.wk.core.Queued(); q < 0 || q > held+kept && !orphans {
@@ -353,11 +378,17 @@ func (w *world) checkEmpty() {
 		if h.retries != 0 {
 			w.fatalf("host %s has %d retries", h.target.Address, h.retries)
 		}
+		if s := h.target.Stats; s.Open.Load() != 0 || s.Pending.Load() != 0 {
+			w.fatalf("host %s has %d connections, %d waiting", h.target.Address, s.Open.Load(), s.Pending.Load())
+		}
 	}
 	for i, l := range w.links {
 		if !l.shut {
 			w.fatalf("link %d was not shut down", i)
 		}
+	}
+	if l := w.limits; l != nil && (l.Connections.Taken() != 0 || l.Pending.Taken() != 0) {
+		w.fatalf("%d connections, %d waiting are counted", l.Connections.Taken(), l.Pending.Taken())
 	}
 	cs := w.wk.core.Counters
 	for scope, gauges := range map[int][]call.Counter{1: {call.DownstreamCxActive, call.DownstreamRqActive}, 2: {call.UpstreamCxActive, call.UpstreamRqActive, call.UpstreamRqPendingActive}} {

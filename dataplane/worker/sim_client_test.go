@@ -20,6 +20,9 @@ func (p *peer) start(r *rpc) {
 	if r.route == routeGRPC {
 		kv = append(kv, "grpc-timeout", strconv.Itoa(int(r.timeout.Milliseconds()))+"m")
 	}
+	if p.w.opt.odd.lengths {
+		kv = append(kv, "content-length", strconv.Itoa(r.reqLen))
+	}
 	if p.w.rnd.IntN(3) == 0 {
 		kv = append(kv, "x-noise", strings.Repeat("n", p.w.rnd.IntN(300)))
 	}
@@ -142,7 +145,7 @@ func (p *peer) clientEnd(s *pstream, get func(string) string) {
 		w.fatalf("%v: no grpc-status in a local reply", r)
 	}
 	if err := w.explain(r, code, r.http); err != nil {
-		w.fatalf("%v: %v", r, err)
+		w.fatalf("%v: %v: %s", r, err, get("grpc-message"))
 	}
 }
 

@@ -100,7 +100,11 @@ func (s *simSet) Direct(c *call.Call) (call.Decision, error) {
 		w.fatalf("%v: directed after its end", r)
 	}
 	r.directed++
-	if r.pause && r.directed == 1 {
+	if s.peek(c, r) {
+		return call.Decision{}, call.ErrPeek
+	}
+	if r.pause && !r.wasPaused {
+		r.wasPaused = true
 		r.handle = c.Handle
 		w.paused = append(w.paused, r)
 		return call.Decision{}, call.ErrPending

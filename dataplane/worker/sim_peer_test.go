@@ -55,6 +55,10 @@ type peer struct {
 	deaf        bool   // gives no windows back
 	stingy      bool   // sends at most 1,000 bytes of each request
 	pendingInit *int64 // in the SETTINGS being written
+
+	sentPings    int
+	sentSettings int     // odd ones
+	tableNext    []int64 // SETTINGS_HEADER_TABLE_SIZE on their way; -1: none
 }
 
 // pstream is a stream of a peer.
@@ -94,7 +98,9 @@ func newPeer(w *world, l *link, client bool) *peer {
 		settings = append(settings, p.windowSetting(int64(w.rnd.IntN(3000))))
 	}
 	if w.rnd.IntN(3) == 0 {
-		settings = append(settings, http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(w.rnd.IntN(5000))})
+		v := int64(w.rnd.IntN(5000))
+		settings = append(settings, http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(v)})
+		p.tableNext = append(p.tableNext, v)
 	}
 	if err := p.fr.WriteSettings(settings...); err != nil {
 		w.fatalf("WriteSettings: %v", err)
@@ -251,6 +257,7 @@ func (p *peer) settings(f *http2.SettingsFrame) {
 			p.streams[id].recvWin += v - p.initNow
 		}
 		p.initNow = v
+		p.tableAcked()
 		return
 	}
 	f.ForeachSetting(func(s http2.Setting) error {
@@ -488,6 +495,9 @@ func (p *peer) act(all bool) bool {
 	moved := false
 	if all || p.w.rnd.IntN(2) == 0 {
 		moved = p.credit(all)
+	}
+	if p.w.opt.odd.noise {
+		p.noise()
 	}
 	for i := 0; i < len(p.order); i++ {
 		if !all && p.w.rnd.IntN(3) != 0 {

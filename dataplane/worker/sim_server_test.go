@@ -116,7 +116,11 @@ func (p *peer) serverAct(s *pstream, all bool) (moved bool) {
 	}
 	if !s.headSent {
 		s.headSent = true
-		p.writeHeaders(s, false, ":status", "200", "content-type", "application/grpc", "x-id", id)
+		kv := []string{":status", "200", "content-type", "application/grpc", "x-id", id}
+		if p.w.opt.odd.lengths && r.mode != modeReset {
+			kv = append(kv, "content-length", strconv.Itoa(r.payload()))
+		}
+		p.writeHeaders(s, false, kv...)
 		moved = true
 	}
 	for s.sent < r.respLen {
@@ -145,5 +149,8 @@ func (p *peer) serverAct(s *pstream, all bool) (moved bool) {
 		}
 	}
 	a.ended = true
+	if !s.recvEnd && p.w.opt.odd.leaves && p.w.rnd.IntN(2) == 0 {
+		p.rst(s, http2.ErrCodeNo)
+	}
 	return true
 }

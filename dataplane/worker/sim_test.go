@@ -73,6 +73,7 @@ type world struct {
 
 	links   []*link
 	hosts   []*simHost
+	limits  *call.Limits // of the cluster; nil: none
 	set     *simSet
 	chain   *Chain
 	clients []*peer
@@ -118,6 +119,7 @@ type worldOptions struct {
 	maxRequests          uint32
 	age                  time.Duration // of connections on either side; 0: any
 	perTry               time.Duration // of retry policies; 0: none
+	odd                  oddOptions
 }
 
 // simDriver implements Driver over a world.
@@ -257,14 +259,16 @@ func newWorld(t *testing.T, seed uint64, change func(o *worldOptions)) *world {
 		w.opt.perTry = time.Duration(1+w.rnd.IntN(100)) * time.Millisecond
 	}
 	w.opt.filters = yes(3)
+	w.drawOdd()
 	if change != nil {
 		change(&w.opt)
 	}
 	w.buildConfig()
 	w.g = NewGroup(Options{
 		N: 1, Seed: seed + 1, Debug: true,
-		NewDriver: func(*Worker) Driver { return &simDriver{w} },
-		Record:    w.record,
+		NewDriver:    func(*Worker) Driver { return &simDriver{w} },
+		Record:       w.record,
+		MemoryBudget: w.opt.odd.budget,
 	})
 	w.wk = w.g.workers[0]
 	for range w.opt.clients {
@@ -521,6 +525,10 @@ func (w *world) wakes() {
 		r := w.paused[i]
 		w.paused = append(w.paused[:i:i], w.paused[i+1:]...)
 		w.note("resume", int(r.id), 0)
+		if w.opt.odd.denies && w.rnd.IntN(8) == 0 {
+			r.refused++
+			r.handle.Resume(replyFilter)
+		}
 		r.handle.Resume(nil)
 		if w.rnd.IntN(4) == 0 {
 			r.handle.Resume(nil) // idempotent
