@@ -410,6 +410,40 @@ func TestCancelsAtDeadlines(t *testing.T) {
 	}
 }
 
+// TestPatienceEndsWithItsCall: a client that had calls with deadlines may not
+// cancel others that have none, in the places of those.
+func TestPatienceEndsWithItsCall(t *testing.T) {
+	s := newScript(t, nil, nil)
+	var rs []*rpc
+	for range 20 {
+		rs = append(rs, s.call(&rpc{grpc: true, route: routeGRPC, timeout: 100 * time.Millisecond}))
+	}
+	for _, r := range rs {
+		s.reply(r, 0, true, trailersOnly(r, "0")...)
+		s.expect(r, "200 grpc 0")
+	}
+	s.pass(time.Second)
+	for range 30 {
+		rs = rs[:0]
+		for range 20 {
+			rs = append(rs, s.call(&rpc{grpc: true}))
+		}
+		for _, r := range rs {
+			s.client.rst(r.s, http2.ErrCodeCancel)
+			r.end("cancelled")
+		}
+		s.client.push()
+		for s.client.l.readable() {
+			s.batch(func() { s.client.l.feed(1 << 20) })
+		}
+		if s.wk.downH2.RapidReset != 0 {
+			return
+		}
+		s.settleNow()
+	}
+	t.Error("600 calls without a deadline were cancelled, and nobody minds")
+}
+
 // cancelled makes a call that its client cancels when a server has it.
 func cancelled(s *script) {
 	r := s.call(&rpc{grpc: true})
