@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -20,8 +21,8 @@ const (
 	// acceptGrace is how long an address that is given up still accepts, so
 	// that the clients in its queue are served (and drained), not reset.
 	acceptGrace = 20 * time.Millisecond
-	// queueWait is how long the queue must then be empty, and queueMax how many
-	// are taken out of it at most: no queue is longer.
+	// queueWait is how long the queue must then be empty, at least, and queueMax
+	// how many are taken out of it at most: no queue is longer.
 	queueWait = time.Millisecond
 	queueMax  = 1 << 16
 	// Back-off after an accept that failed: descriptors or memory ran out.
@@ -151,22 +152,26 @@ func (k *socket) bound() string {
 func (k *socket) accept() {
 	backoff := time.Duration(0)
 	over, last := false, 0 // the grace is over; what the queue held then
+	wait := queueWait
 	for {
 		nc, err := k.ln.Accept()
 		switch {
 		case err == nil:
-			backoff = 0
+			backoff, wait = 0, queueWait
 			k.owner.Load().serve(nc)
 			if over {
 				last++
-				over = k.extend()
+				over = k.extend(wait)
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			// After its deadline Accept does not even look at the queue.
-			if over && k.closeIfClosing() {
+			// After its deadline Accept does not even look at the queue, and on a
+			// busy machine it may come too late to look at all.
+			if over && k.queued() {
+				wait *= 2
+			} else if over && k.closeIfClosing() {
 				return
 			}
-			over = k.extend()
+			over = k.extend(wait)
 		case errors.Is(err, net.ErrClosed):
 			return
 		case errors.Is(err, unix.ECONNABORTED): // the client left the queue
@@ -185,15 +190,33 @@ func (k *socket) accept() {
 	}
 }
 
-// extend gives a socket whose grace is over time to take what is queued, and
-// reports whether it is one.
-func (k *socket) extend() bool {
+// extend gives a socket whose grace is over some time to take what is queued,
+// and reports whether it is one.
+func (k *socket) extend(wait time.Duration) bool {
 	k.s.mu.Lock()
 	defer k.s.mu.Unlock()
 	if k.closing {
-		_ = k.ln.SetDeadline(time.Now().Add(queueWait))
+		_ = k.ln.SetDeadline(time.Now().Add(wait))
 	}
 	return k.closing
+}
+
+// queued reports whether a client waits in the queue.
+func (k *socket) queued() (yes bool) {
+	sc, ok := k.ln.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = rc.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		yes = n == 1 && err == nil && p[0].Revents&unix.POLLIN != 0
+	})
+	return yes && err == nil
 }
 
 // closeIfClosing ends the grace of a socket that nobody took over.

@@ -86,7 +86,7 @@ func TestAcceptGrace(t *testing.T) {
 //  2. Clients connect; the listener is removed; its grace passes.
 //  3. The worker goes on: every client gets the SETTINGS of HTTP/2.
 func TestQueueIsServed(t *testing.T) {
-	s, err := New(Options{Concurrency: 1, DrainTime: 5 * time.Second})
+	s, err := New(Options{Concurrency: 1, DrainTime: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +121,48 @@ func TestQueueIsServed(t *testing.T) {
 			t.Fatalf("client %d read %x, %v", i, b, err)
 		}
 	}
+}
+
+// late is a listener that a busy machine brings to its Accept long after the
+// deadline that was set just before.
+type late struct{ *net.TCPListener }
+
+func (l late) Accept() (net.Conn, error) {
+	time.Sleep(3 * queueWait)
+	return l.TCPListener.Accept()
+}
+
+// TestQueueIsServedLate: clients that wait in the queue of a listener that is
+// removed are served, also where the time to look at the queue is always over
+// before anybody has looked.
+func TestQueueIsServedLate(t *testing.T) {
+	s := newServer(t)
+	mustBind(t, s, newListener(t, "a", "127.0.0.1:0"))
+	k := s.bindings["a"].sockets[0]
+	ln, err := listen(k.fd, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.ln, k.fd = late{ln.(*net.TCPListener)}, -1
+	var clients []net.Conn
+	for range 20 {
+		nc, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = nc.Close() }()
+		clients = append(clients, nc)
+	}
+	mustServe(t, s, newListener(t, "a", "127.0.0.1:0"))
+	s.Remove("a")
+	for i, nc := range clients {
+		b := make([]byte, 9)
+		_ = nc.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.ReadFull(nc, b); err != nil || b[3] != 4 {
+			t.Fatalf("client %d read %x, %v", i, b, err)
+		}
+	}
+	s.accepting.Wait()
 }
 
 // busyDirector holds its worker up.
