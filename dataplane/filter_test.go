@@ -348,15 +348,21 @@ func TestFilterNeverAnswers(t *testing.T) {
 		"response message": &messageHooks{out: func(c *call.Call, _ *call.Message) error { return never(c) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var ended atomic.Bool
-			last := &hooks{done: func(*call.Call, *call.Outcome) { ended.Store(true) }}
-			c := filtered(t, h, nil, func(*call.Call) call.Filter { return last }, func(*call.Call) call.Filter { return f })
-			ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
-			defer cancel()
-			if _, err := c.Say(ctx, &echo.SayRequest{Payload: make([]byte, 200_000)}); status.Code(err) != codes.DeadlineExceeded {
-				t.Error(err)
+			var begun, ended atomic.Int64
+			last := &hooks{
+				request: func(*call.Call, bool) error { begun.Add(1); return nil },
+				done:    func(*call.Call, *call.Outcome) { ended.Add(1) },
 			}
-			eventually(t, "the call ends", ended.Load)
+			c := filtered(t, h, nil, func(*call.Call) call.Filter { return last }, func(*call.Call) call.Filter { return f })
+			// A call whose time is over before it has left never comes.
+			for d := 50 * time.Millisecond; begun.Load() == 0 && d < patience; d *= 2 {
+				ctx, cancel := context.WithTimeout(testContext(t), d)
+				defer cancel()
+				if _, err := c.Say(ctx, &echo.SayRequest{Payload: make([]byte, 200_000)}); status.Code(err) != codes.DeadlineExceeded {
+					t.Error(err)
+				}
+			}
+			eventually(t, "the call ends", func() bool { return begun.Load() > 0 && ended.Load() == begun.Load() })
 		})
 	}
 }

@@ -194,7 +194,7 @@ func TestShutdownOfFullHouse(t *testing.T) {
 		p, _ := b.pending.add(time.Now(), crowdedTime, func(error) {}, &b.stats)
 		p.Hello()
 	}
-	for range 5 {
+	for range 30 { // more than patience, if each waits for its time
 		nc, err := net.Dial("tcp", s.Listeners()[0].Addresses[0])
 		if err != nil {
 			t.Fatal(err)
@@ -205,7 +205,7 @@ func TestShutdownOfFullHouse(t *testing.T) {
 	defer cancel()
 	begin := time.Now()
 	_ = s.Shutdown(soon)
-	if late := time.Since(begin); late > 3*roomTime {
+	if late := time.Since(begin); late > patience {
 		t.Errorf("Shutdown took %v", late)
 	}
 }
@@ -254,16 +254,21 @@ func TestTLSCrowd(t *testing.T) {
 		return n.Load(), time.Since(start)
 	}
 	plain := plainTLS(t, leaf)
-	for range 3 {
+	const tries = 3
+	judged := 0 // the machine may have become quiet just before it is asked
+	for range tries {
 		failed, took := crowd(s.Listeners()[0].Addresses[0])
 		if failed <= clients/20 {
 			return
 		}
 		_, without := crowd(plain)
 		if without < 3*time.Second {
-			t.Fatalf("%d of %d clients were turned away in %v; all of them take %v", failed, clients, took, without)
+			judged++
 		}
-		t.Logf("%d of %d clients were turned away in %v, but all of them take %v on this machine", failed, clients, took, without)
+		t.Logf("%d of %d clients were turned away in %v; all of them take %v at crypto/tls", failed, clients, took, without)
+	}
+	if judged == tries {
+		t.Fatal("a crowd is turned away")
 	}
 	t.Skip("the machine is too busy for a crowd")
 }

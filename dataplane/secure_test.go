@@ -275,14 +275,14 @@ func TestSilentClients(t *testing.T) {
 	if got := said(t, c); got != "x TLS" {
 		t.Fatalf("got %q", got)
 	}
-	if d := time.Since(start); d > 5*time.Second {
+	if d := time.Since(start); d > pendingTime*9/10 {
 		t.Errorf("a handshake among silent clients took %v", d)
 	}
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
 	start = time.Now()
 	_ = s.Shutdown(done)
-	if d := time.Since(start); d > pendingTime/2 {
+	if d := time.Since(start); d > pendingTime*9/10 {
 		t.Errorf("Shutdown waited %v for silent clients", d)
 	}
 	for _, c := range silent {
