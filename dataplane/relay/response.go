@@ -10,10 +10,11 @@ import (
 )
 
 // informational relays a 1xx. A 100 that comes after the whole request was
-// sent tells nothing and is dropped.
+// sent tells nothing and is dropped, and so is what comes for a client that
+// does not read: no window bounds it.
 func (x *Exchange) informational(b *hpack.Block) {
 	x.active = x.core.Now
-	if x.sent != sentNothing {
+	if x.sent != sentNothing || x.d.H.StopReading() {
 		return
 	}
 	if v, _ := b.Get(hdr.Status); v == "100" && (x.req.done || x.m.AnswerContinue) {

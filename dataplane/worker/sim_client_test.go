@@ -76,7 +76,7 @@ func (p *peer) clientHeaders(s *pstream, fields []hpack.HeaderField, end bool) {
 			p.w.fatalf("%v: no :status: %v", r, fields)
 		}
 		if status[0] == '1' {
-			if r.mode != modeInfo || end {
+			if r.mode != modeInfo && !p.w.scripted || end {
 				p.w.fatalf("%v: unexpected informational response %s", r, status)
 			}
 			return

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,4 +103,26 @@ func testLastAnswerIsTaken(t *testing.T, secure bool) {
 	if err := c.closed(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestInformationalUnread: informational responses, which no window bounds, do
+// not pile up for a client that takes nothing.
+func TestInformationalUnread(t *testing.T) {
+	s := newScript(t, nil, nil)
+	r := s.call(&rpc{grpc: true})
+	p, st := s.server(r, 0)
+	s.respond(p, st, false, ":status", "103", "link", "</first>")
+	s.client.l.out.cap = 0
+	for range 300 {
+		s.respond(p, st, false, ":status", "103", "link", strings.Repeat("x", 10_000))
+	}
+	conn := s.client.l.k.conn
+	if n := conn.Output().Len(); n > 512<<10 {
+		t.Errorf("%d bytes wait for the client", n)
+	}
+	s.client.l.out.cap = 1 << 20
+	s.settleNow()
+	s.respond(p, st, true, trailersOnly(r, "0")...)
+	s.expect(r, "200 grpc 0")
+	s.finish()
 }
