@@ -410,6 +410,33 @@ func TestCancelsAtDeadlines(t *testing.T) {
 	}
 }
 
+// TestResetStreamsLinger: calls that a client has reset count to its concurrent
+// streams until their attempts have ended, so that it cannot have more begun in
+// one batch than it may have open; and then they count no more.
+func TestResetStreamsLinger(t *testing.T) {
+	const limit = 5
+	s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) { m.HTTP2.MaxConcurrentStreams = limit })
+	warm := s.call(&rpc{grpc: true}) // for a connection that takes calls at once
+	s.reply(warm, 0, true, trailersOnly(warm, "0")...)
+	s.client.l.in.cap = 1 << 20
+	for round := uint64(1); round <= 2; round++ {
+		for range 2 * limit {
+			r := &rpc{id: uint64(len(s.rpcs) + 1), grpc: true, mode: modeHang, cancelAfter: -1}
+			s.rpcs = append(s.rpcs, r)
+			s.client.start(r)
+			s.client.rst(r.s, http2.ErrCodeCancel)
+			r.end("cancelled")
+		}
+		s.client.push()
+		s.batch(func() { s.client.l.feed(1 << 20) })
+		if n := s.wk.downH2.StreamsRefused; n != round*limit {
+			t.Errorf("round %d: %d streams were refused, want %d", round, n, round*limit)
+		}
+		s.settleNow()
+	}
+	s.finish()
+}
+
 // TestPatienceEndsWithItsCall: a client that had calls with deadlines may not
 // cancel others that have none, in the places of those.
 func TestPatienceEndsWithItsCall(t *testing.T) {
