@@ -503,3 +503,49 @@ func TestBackendKnowsDeadlineFirst(t *testing.T) {
 		}
 	}
 }
+
+// slowToTell is a client's stream that has ended long before it is told why.
+type slowToTell struct{ grpc.ServerStream }
+
+// RecvMsg implements grpc.ServerStream.
+func (s slowToTell) RecvMsg(m any) error { return s.told(s.ServerStream.RecvMsg(m)) }
+
+// SendMsg implements grpc.ServerStream.
+func (s slowToTell) SendMsg(m any) error { return s.told(s.ServerStream.SendMsg(m)) }
+
+func (s slowToTell) told(err error) error {
+	if status.Code(err) == codes.ResourceExhausted {
+		time.Sleep(50 * time.Millisecond)
+	}
+	return err
+}
+
+// 1.23: grpc-go ends the client's stream for a message that is too large before
+// it says so. What the handler returns, and interceptors count, is the reason,
+// not that the client has gone.
+func TestHandlerTellsWhy(t *testing.T) {
+	conn := dial(t, startBackend(t, echo))
+	for _, mode := range allModes {
+		for _, streams := range []bool{true, false} {
+			for name, limit := range map[string]grpc.ServerOption{"request": grpc.MaxRecvMsgSize(4), "response": grpc.MaxSendMsgSize(4)} {
+				for _, slow := range []bool{true, false} {
+					h, ends := watched(grpcproxy.TransparentHandler(directed(mode, &grpcproxy.ConnBackend{Conn: conn}),
+						grpcproxy.WithStreamedDetector(func(string) bool { return streams })))
+					cc := startProxy(t, func(srv any, ss grpc.ServerStream) error {
+						if slow {
+							ss = slowToTell{ss}
+						}
+						return h(srv, ss)
+					}, limit)
+					_, err := ask(t, testContext(t), cc, "too long")
+					if status.Code(err) != codes.ResourceExhausted {
+						t.Errorf("mode %d, streamed %v, %s, slow %v: the client got %v", mode, streams, name, slow, err)
+					}
+					if err := <-ends; status.Code(err) != codes.ResourceExhausted {
+						t.Errorf("mode %d, streamed %v, %s, slow %v: the handler returned %v", mode, streams, name, slow, err)
+					}
+				}
+			}
+		}
+	}
+}

@@ -42,6 +42,7 @@ func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend
 	}
 	f.distribute(h.queue)
 	receivers.Wait()
+	f.reading.settle(ss)
 	f.rethrow()
 	ss.SetTrailer(f.trailer)
 
@@ -57,6 +58,12 @@ func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend
 			return statusOf(fmt.Errorf("grpcproxy: merging the responses of %s: %w", method, err))
 		}
 		if err := ss.SendMsg(NewFrame(merged)); err != nil {
+			f.fail(err)
+			f.reading.settle(ss)
+			f.rethrow()
+			if told := f.told(); told != nil {
+				return told
+			}
 			return ownError(ss, err)
 		}
 	}
@@ -73,6 +80,7 @@ type fan struct {
 	streaming bool
 	dests     []*destination
 	senders   sync.WaitGroup
+	reading   reading
 	late      late
 
 	// sending is held to write to the client, which may take as long as the
@@ -126,12 +134,14 @@ func (f *fan) distribute(size int) {
 		d.queue = make(chan *Frame, size)
 		f.senders.Go(func() { d.send(f) })
 	}
+	f.reading.Store(true)
 	go f.read()
 }
 
 // read takes the requests off the client.
 func (f *fan) read() {
 	defer f.readEnds()
+	defer f.reading.Store(false)
 	defer f.catch()
 	for {
 		var m Frame
@@ -208,12 +218,13 @@ func (f *fan) readEnds() {
 }
 
 // fail ends the call for an error that is not a backend's, unless it follows
-// from one that has ended it already.
+// from one that has ended it already. Of two of those that read and write one
+// may only say that the other has ended the stream.
 func (f *fan) fail(err error) {
 	err = ownError(f.ss, err)
 	f.mu.Lock()
 	first := f.clientErr == nil && f.caused == nil && f.ended == nil
-	if first {
+	if first || f.clientErr != nil && follows(f.clientErr) && !follows(err) {
 		f.clientErr = err
 	}
 	f.mu.Unlock()

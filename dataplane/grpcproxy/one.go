@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -33,6 +34,7 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 	}
 	defer abandon(cs)
 	c := &carried{up: upward{ss: ss, cs: cs, cancel: cancel, first: first}}
+	c.up.reading.Store(true)
 	p.run(&c.up)
 	own, err := download(ss, cs, &c.down)
 	c.up.late.stop()
@@ -42,10 +44,13 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 	if !own {
 		c.up.sending.settle(cs)
 	}
+	c.up.reading.settle(ss)
 	if failed := c.up.failed.Load(); failed != nil {
-		// The calls to the backend and of the client were ended because of it.
 		rethrow(*failed)
-		return *failed
+		if !own || follows(err) {
+			// The calls to the backend and of the client were ended because of it.
+			return *failed
+		}
 	}
 	if own { // the client has gone, or cannot be written to
 		return err
@@ -99,13 +104,28 @@ func download(ss grpc.ServerStream, cs grpc.ClientStream, f *Frame) (own bool, e
 	}
 }
 
-// ownError is the status of an error in writing to the client: if it has gone
-// or its time is over, that is the reason, however the transport says it.
+// ownError is the status of an error in reading from or writing to the client:
+// if it has gone or its time is over, that is the reason, however the transport
+// says it. But grpc-go also ends a stream for errors of its own.
 func ownError(ss grpc.ServerStream, err error) error {
-	if gone := ss.Context().Err(); gone != nil {
+	if gone := ss.Context().Err(); gone != nil && follows(err) {
 		err = gone
 	}
 	return statusOf(err)
+}
+
+// follows reports that err may be how a transport says that a stream has ended,
+// and not why it has.
+func follows(err error) bool {
+	st, ok := status.FromError(err)
+	if !ok {
+		return true
+	}
+	switch st.Code() {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable:
+		return true
+	}
+	return false
 }
 
 // upward carries the request of ss to cs.
@@ -117,6 +137,7 @@ type upward struct {
 	late   late
 
 	sending sending
+	reading reading // all of run
 
 	// failed is why the call to the backend was cancelled: an error of ss, or
 	// one in sending to cs that cs itself does not tell, or a panic in either.
@@ -125,6 +146,7 @@ type upward struct {
 
 // run uses frame for the messages, and leaves it empty.
 func (u *upward) run(frame *Frame) {
+	defer u.reading.Store(false)
 	defer u.catch()
 	for i, f := range u.first {
 		if f == nil {

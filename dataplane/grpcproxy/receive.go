@@ -118,8 +118,11 @@ func (f *fan) toMessage(d *destination) ([]byte, error) {
 		f.addTrailer(d)
 		d.sending.settle(d.cs)
 	}
-	if ours || f.failed() || ended(f.ss.Context()) != nil {
+	if ours {
 		return nil, f.cause(err)
+	}
+	if f.failed() || ended(f.ss.Context()) != nil {
+		return nil, err // which may follow from it
 	}
 	if err = handled(d.backend, err); err == nil {
 		return nil, nil

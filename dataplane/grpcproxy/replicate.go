@@ -98,6 +98,7 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 		}
 	}
 	drains.Wait()
+	f.reading.settle(ss)
 	f.rethrow()
 
 	if told := f.told(); told != nil {

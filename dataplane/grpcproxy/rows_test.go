@@ -37,7 +37,7 @@ var rows = map[int]string{
 	20: "TestFullDuplexAndHalfClose",
 	21: "TestClientGoes TestContextNotDerived TestTenThousandCancelled",
 	22: "TestStatusIsVerbatim TestDetailsGoWithTheirStatus TestUnknownDetailsPass",
-	23: "TestClientGoes TestBackendKnowsDeadlineFirst TestClientMessageTooLarge TestClientGoesWhileConnecting TestInterceptorsHaveTheLastWord",
+	23: "TestClientGoes TestHandlerTellsWhy TestBackendKnowsDeadlineFirst TestClientMessageTooLarge TestClientGoesWhileConnecting TestInterceptorsHaveTheLastWord",
 	24: "TestHeadersAtOnce TestManyHeadersAtOnce TestManyHeadersWithoutTheLast",
 	25: "TestBackendCompletesFirst",
 	26: "TestHeadersOfErrors TestTrailersOnly",

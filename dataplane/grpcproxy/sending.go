@@ -1,6 +1,7 @@
 package grpcproxy
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -17,10 +18,24 @@ type sending struct{ atomic.Bool }
 //
 // An interceptor may make RecvMsg fail in a call that goes on, where SendMsg may
 // wait for the backend for ever. Nobody waits for that.
-func (s *sending) settle(cs grpc.ClientStream) {
+func (s *sending) settle(cs grpc.ClientStream) { settle(&s.Bool, cs.Context) }
+
+// reading is true while the client is read from, until the error that ends it
+// is noted. grpc-go ends a stream, and the calls to backends with it, before
+// RecvMsg returns the reason: a message that is too large, for example.
+type reading struct{ atomic.Bool }
+
+// settle waits, if ss has ended, until it is noted why.
+func (r *reading) settle(ss grpc.ServerStream) {
+	if ss.Context().Err() != nil {
+		settle(&r.Bool, ss.Context)
+	}
+}
+
+func settle(busy *atomic.Bool, of func() context.Context) {
 	const step, ofCall, ofOther = 100 * time.Microsecond, 10 * time.Second, 100 * time.Millisecond
-	for waited := time.Duration(0); s.Load() && waited < ofCall; waited += step {
-		if waited >= ofOther && cs.Context().Err() == nil {
+	for waited := time.Duration(0); busy.Load() && waited < ofCall; waited += step {
+		if waited >= ofOther && of().Err() == nil {
 			return
 		}
 		time.Sleep(step)
