@@ -549,3 +549,52 @@ func TestHandlerTellsWhy(t *testing.T) {
 		}
 	}
 }
+
+// headed is a channel whose backend has a response header that grpc-go refuses
+// to send.
+type headed struct{ grpc.ClientConnInterface }
+
+func (c headed) NewStream(ctx context.Context, d *grpc.StreamDesc, m string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	cs, err := c.ClientConnInterface.NewStream(ctx, d, m, opts...)
+	return headedStream{cs}, err
+}
+
+type headedStream struct{ grpc.ClientStream }
+
+// Header implements grpc.ClientStream.
+func (s headedStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	return metadata.Join(md, metadata.Pairs("name", "\xff")), err
+}
+
+// 1.38: headers that cannot be sent to the client fail the call in all modes:
+// those of other backends would be lost with them.
+func TestHeadersThatCannotBeSent(t *testing.T) {
+	silent := func(ss grpc.ServerStream) error { // without headers
+		<-ss.Context().Done()
+		return nil
+	}
+	for _, mode := range allModes {
+		for _, other := range []func(grpc.ServerStream) error{nil, silent} {
+			all := shards(t, named("x"))
+			all[0].Conn = headed{all[0].Conn}
+			backends := []grpcproxy.Backend{all[0]}
+			if other != nil {
+				if mode == grpcproxy.One2One {
+					continue
+				}
+				backends = append(backends, shards(t, other)[0])
+			}
+			for _, streams := range []bool{true, false} {
+				if !streams && other != nil {
+					continue // all are waited for
+				}
+				cc := startProxy(t, grpcproxy.TransparentHandler(directed(mode, backends...),
+					grpcproxy.WithStreamedDetector(func(string) bool { return streams })))
+				if got, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.Internal {
+					t.Errorf("mode %d, %d backends, streamed %v: %q, %v", mode, len(backends), streams, got, err)
+				}
+			}
+		}
+	}
+}

@@ -156,19 +156,27 @@ func (f *fan) addHeader(d *destination, md metadata.MD) {
 	if last {
 		f.sending.Lock()
 		defer f.sending.Unlock()
-		f.sendHeaders(f.ss.SendHeader)
+		_ = f.sendHeaders(f.ss.SendHeader) // the call has failed then
 	}
 }
 
-// sendHeaders hands over the headers once. f.sending is held.
-func (f *fan) sendHeaders(send func(metadata.MD) error) {
+// sendHeaders hands over the headers once. f.sending is held. The call fails if
+// they are none that can be sent; that the stream has ended, or somebody else has
+// sent headers, is not theirs.
+func (f *fan) sendHeaders(send func(metadata.MD) error) error {
 	f.mu.Lock()
 	done, head := f.headers, f.head
 	f.headers = true
 	f.mu.Unlock()
-	if !done {
-		_ = send(head) // fails when the stream has ended, and then nobody reads them
+	if done {
+		return nil
 	}
+	err := send(head)
+	if err == nil || follows(err) {
+		return nil
+	}
+	f.fail(err)
+	return err
 }
 
 // addTrailer merges the trailers of one destination, but for its status: that
@@ -191,7 +199,9 @@ func (f *fan) write(m *Frame) error {
 	if f.failed() {
 		return errOver
 	}
-	f.sendHeaders(f.ss.SetHeader)
+	if err := f.sendHeaders(f.ss.SetHeader); err != nil {
+		return err
+	}
 	err := f.ss.SendMsg(m)
 	if err != nil {
 		f.fail(err)

@@ -52,7 +52,7 @@ var rows = map[int]string{
 	35: "TestManyUnary TestManyAppendInfoFails",
 	36: "TestManyUnary TestManyFatalError",
 	37: "TestManySlowBackend TestManySlowToConnect TestManyNobodyListens",
-	38: "TestManyUnary TestServerStreamWrapper",
+	38: "TestManyUnary TestHeadersThatCannotBeSent TestServerStreamWrapper",
 	39: "TestManyErrorsAreJoined",
 	40: "TestReplicated TestReplicatedWithoutOne TestPeekRewrites",
 	41: "TestPeekRewrites TestPeekParameters",
