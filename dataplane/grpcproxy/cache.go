@@ -179,8 +179,8 @@ func (c *ConnectionCache) Remove(backend string) {
 // Len returns the number of connections.
 func (c *ConnectionCache) Len() int { return len(*c.conns.Load()) }
 
-// Close closes all connections; calls on them fail. What was removed before
-// closes with its last call.
+// Close closes all connections; calls that are relayed on them fail with
+// UNAVAILABLE. What was removed before closes with its last call.
 func (c *ConnectionCache) Close() {
 	c.mu.Lock()
 	if c.closed {

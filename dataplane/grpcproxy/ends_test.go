@@ -598,3 +598,57 @@ func TestHeadersThatCannotBeSent(t *testing.T) {
 		}
 	}
 }
+
+// 1.23, 1.49: a call whose connection is closed here, before it or while it
+// lasts, is UNAVAILABLE: the client has not cancelled it, and no backend has said
+// so. A backend that says the same is believed.
+func TestConnectionIsClosed(t *testing.T) {
+	for _, mode := range allModes {
+		for _, streams := range []bool{true, false} {
+			for _, same := range []bool{true, false} {
+				called := make(chan struct{}, 1)
+				conn := dial(t, startBackend(t, func(ss grpc.ServerStream) error {
+					called <- struct{}{}
+					if same {
+						return grpc.ErrClientConnClosing
+					}
+					<-ss.Context().Done()
+					return nil
+				}))
+				want := codes.Unavailable
+				if same {
+					want = codes.Canceled
+				}
+				b := &accounted{ends: make(chan codes.Code, 2)}
+				b.Conn, b.fatal = conn, true
+				told := make(chan codes.Code, 2)
+				b.OnError = func(err error) error {
+					told <- status.Code(err)
+					return err
+				}
+				cc := startProxy(t, grpcproxy.TransparentHandler(directed(mode, b),
+					grpcproxy.WithStreamedDetector(func(string) bool { return streams })))
+				for _, during := range []bool{true, false} {
+					if same && !during {
+						break
+					}
+					cs := stream(t, testContext(t), cc)
+					_ = cs.CloseSend()
+					if during {
+						<-called
+						if !same {
+							conn.Close()
+						}
+					}
+					_, err := recv(cs)
+					if status.Code(err) != want {
+						t.Errorf("mode %d, streamed %v, during %v, same %v: %v", mode, streams, during, same, err)
+					}
+					if e, h := <-b.ends, <-told; e != want || h != want {
+						t.Errorf("mode %d, streamed %v, during %v, same %v: ended with %v, the handler got %v", mode, streams, during, same, e, h)
+					}
+				}
+			}
+		}
+	}
+}

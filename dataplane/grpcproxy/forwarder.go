@@ -68,7 +68,7 @@ func same(a, b context.Context) bool {
 	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }
 
-// Close closes all connections; calls on them fail.
+// Close closes all connections; calls on them fail with UNAVAILABLE.
 func (f *Forwarder) Close() { f.cache.Close() }
 
 // target is the backend of one call.

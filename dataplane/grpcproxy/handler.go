@@ -170,13 +170,28 @@ func open(ctx context.Context, ss grpc.ServerStream, method string, b Backend) (
 	}
 	cs, err := conn.NewStream(ownEncodings(in, out), streamDesc, method, opts...)
 	if err != nil {
-		return nil, end(out, b, statusOf(err))
+		return nil, end(out, b, statusOf(unlessClosing(err)))
 	}
 	if e, ok := b.(Ender); ok {
 		return &endingStream{ClientStream: cs, out: out, ender: e}, nil
 	}
 	return cs, nil
 }
+
+// recvMsg is RecvMsg of a call to a backend.
+func recvMsg(cs grpc.ClientStream, m any) error { return unlessClosing(cs.RecvMsg(m)) }
+
+// unlessClosing is err, unless it is grpc-go's word for a connection that was
+// closed here: to the client that is no cancellation of its own. What a backend
+// has said stays as it is, though it be the same.
+func unlessClosing(err error) error {
+	if err == grpc.ErrClientConnClosing { //nolint:errorlint // only itself
+		return errConnClosed
+	}
+	return err
+}
+
+var errConnClosed = status.Error(codes.Unavailable, "grpcproxy: the connection to the backend was closed")
 
 // end tells an Ender of a call that did not begin.
 func end(out context.Context, b Backend, err error) error {
@@ -207,7 +222,7 @@ type endingStream struct {
 
 // RecvMsg implements grpc.ClientStream.
 func (s *endingStream) RecvMsg(m any) error {
-	err := s.ClientStream.RecvMsg(m)
+	err := recvMsg(s.ClientStream, m)
 	if err != nil {
 		s.end(unlessEOF(err))
 	}

@@ -94,7 +94,7 @@ func download(ss grpc.ServerStream, cs grpc.ClientStream, f *Frame) (own bool, e
 	}
 	defer f.Free()
 	for {
-		if err := cs.RecvMsg(f); err != nil {
+		if err := recvMsg(cs, f); err != nil {
 			ss.SetTrailer(trailerOf(cs, err))
 			return false, unlessEOF(err)
 		}

@@ -67,7 +67,7 @@ func (f *fan) passOn(d *destination) error {
 // receive returns the next response, with what AppendInfo adds.
 func (f *fan) receive(d *destination) ([]byte, error) {
 	var m Frame
-	if err := d.cs.RecvMsg(&m); err != nil {
+	if err := recvMsg(d.cs, &m); err != nil {
 		return nil, err
 	}
 	b := m.Data()
@@ -83,7 +83,7 @@ func (f *fan) receive(d *destination) ([]byte, error) {
 func (f *fan) receiveFrame(d *destination) (*Frame, error) {
 	if plain(d.backend) {
 		m := new(Frame)
-		return m, d.cs.RecvMsg(m)
+		return m, recvMsg(d.cs, m)
 	}
 	b, err := f.receive(d)
 	if err != nil {

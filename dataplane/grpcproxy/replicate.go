@@ -134,7 +134,7 @@ func drain(cs grpc.ClientStream) error {
 	var f Frame
 	defer f.Free()
 	for {
-		if err := cs.RecvMsg(&f); err != nil {
+		if err := recvMsg(cs, &f); err != nil {
 			return unlessEOF(err)
 		}
 	}

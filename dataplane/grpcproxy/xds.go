@@ -89,7 +89,7 @@ func (d *XDSDirector) Remove(name string) {
 // when their calls have ended.
 func (d *XDSDirector) Sweep() { d.hosts.sweep() }
 
-// Close closes all connections; calls on them fail.
+// Close closes all connections; calls on them fail with UNAVAILABLE.
 func (d *XDSDirector) Close() { d.hosts.close() }
 
 func (d *XDSDirector) change(f func(map[string]*listener.Listener)) {

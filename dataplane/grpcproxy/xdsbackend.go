@@ -150,10 +150,12 @@ var (
 )
 
 // endOf returns what has ended an attempt with err: ctx, which is that of the
-// attempt, or the host.
+// attempt, the director's end, or the host.
 func endOf(ctx context.Context, err error) call.Outcome {
 	gone := ended(ctx)
 	switch {
+	case err == errConnClosed: //nolint:errorlint // not its like of the host's
+		return weAnswered
 	case gone == nil || status.Code(err) != status.FromContextError(gone).Code():
 		return hostAnswered
 	case errors.Is(gone, context.DeadlineExceeded):
@@ -200,7 +202,7 @@ func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, _ str
 		opts = append(opts[:len(opts):len(opts)], grpc.CallAuthority(authority))
 	}
 	cs, err := c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
-	if err != nil {
+	if err = unlessClosing(err); err != nil {
 		o := endOf(ctx, err)
 		switch {
 		case !o.HasCode:
@@ -299,7 +301,7 @@ func (s *xdsStream) Header() (metadata.MD, error) {
 // RecvMsg implements grpc.ClientStream.
 func (s *xdsStream) RecvMsg(m any) error {
 	for s.over == nil {
-		err := s.ClientStream.RecvMsg(m)
+		err := recvMsg(s.ClientStream, m)
 		if err != nil || s.failed.Load() != nil { // what had come before counts no more
 			s.end(err)
 			break

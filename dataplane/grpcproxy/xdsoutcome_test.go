@@ -207,3 +207,29 @@ func TestXDSFilterStillWaits(t *testing.T) {
 		})
 	}
 }
+
+// A call that the director's end cuts is UNAVAILABLE, and the host's no failure.
+func TestXDSDirectorCloses(t *testing.T) {
+	called := make(chan struct{})
+	cl := cluster.New(cluster.Config{Name: "c", Options: &call.UpstreamOptions{}})
+	cl.Update(endpoints(startBackend(t, func(ss grpc.ServerStream) error {
+		close(called)
+		<-ss.Context().Done()
+		return nil
+	})))
+	set := &telling{cl, make(chan call.Outcome, 1)}
+	d := grpcproxy.NewXDSDirector(grpcproxy.XDSOptions{})
+	defer d.Close()
+	if err := d.Serve(edge(t, fixed{set})); err != nil {
+		t.Fatal(err)
+	}
+	cs := stream(t, testContext(t), startProxy(t, grpcproxy.TransparentHandler(d.Direct)))
+	<-called
+	d.Close()
+	if _, err := recv(cs); status.Code(err) != codes.Unavailable {
+		t.Errorf("the client got %v", err)
+	}
+	if o := <-set.done; o.Side != call.SideLocal || o.HasCode || codes.Code(o.Code) != codes.Unavailable {
+		t.Errorf("the set was told %+v", o)
+	}
+}
