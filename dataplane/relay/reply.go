@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -153,11 +154,13 @@ func (x *Exchange) replyHeaders(rp *call.Reply) []hpack.Field {
 	} else {
 		set(b, fieldContentGRPC)
 	}
+	// As in Envoy a grpc-status that the route sets stays; a message does not.
+	b.Fields = slices.DeleteFunc(b.Fields, func(f hpack.Field) bool { return f.ID == hdr.ContentLength || f.ID == hdr.GRPCMessage })
 	addStatus(b, rp)
 	if x.flt != nil {
 		x.filterReply(b, true)
-		x.readStatus(b)
 	}
+	x.readStatus(b)
 	x.connectionPolicy(b)
 	return b.Fields
 }
@@ -174,14 +177,7 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 	}
 	x.rec.HTTP = status
 	x.rec.Code, x.rec.HasCode = call.CodeFromHTTP(status), false
-	b := x.core.replyBlock()
-	b.Append(hpack.NewField(":status", strconv.Itoa(status)))
-	if len(body) > 0 {
-		b.Append(fieldContentText)
-		b.AppendCopy("content-length", strconv.Itoa(len(body)))
-	}
-	b.Fields = append(b.Fields, rp.Headers...)
-	x.routeResponse(b)
+	b := x.replyHTTPHeaders(rp, status, body)
 	if x.flt != nil {
 		x.filterReply(b, len(body) == 0)
 	}
@@ -204,6 +200,26 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 	}
 }
 
+// replyHTTPHeaders are the fields of an answer that is not gRPC's.
+func (x *Exchange) replyHTTPHeaders(rp *call.Reply, status int, body []byte) *hpack.Block {
+	b := x.core.replyBlock()
+	b.Append(hpack.NewField(":status", strconv.Itoa(status)))
+	b.Fields = append(b.Fields, rp.Headers...)
+	// As in Envoy the route's mutations see no body: its type may be theirs, its
+	// length is not.
+	x.routeResponse(b)
+	b.Fields = slices.DeleteFunc(b.Fields, func(f hpack.Field) bool {
+		return f.ID == hdr.ContentLength || f.ID == hdr.ContentType && len(body) == 0
+	})
+	if len(body) > 0 {
+		if b.Index(hdr.ContentType) < 0 {
+			b.Append(fieldContentText)
+		}
+		b.AppendCopy("content-length", strconv.Itoa(len(body)))
+	}
+	return b
+}
+
 // routeResponse applies what the route does to responses.
 func (x *Exchange) routeResponse(b *hpack.Block) {
 	if rt := x.dec.Route; rt != nil && len(rt.ResponseOps) > 0 {
@@ -219,12 +235,14 @@ func (c *Core) replyBlock() *hpack.Block {
 	return &c.scratch
 }
 
-// addStatus adds grpc-status and, percent-encoded, grpc-message (gRPC over
-// HTTP/2, "Responses").
+// addStatus adds grpc-status, if there is none, and, percent-encoded,
+// grpc-message (gRPC over HTTP/2, "Responses").
 func addStatus(b *hpack.Block, rp *call.Reply) {
-	if int(rp.GRPC) < len(fieldsGRPCStatus) {
+	switch {
+	case b.Index(hdr.GRPCStatus) >= 0:
+	case int(rp.GRPC) < len(fieldsGRPCStatus):
 		b.Append(fieldsGRPCStatus[rp.GRPC])
-	} else {
+	default:
 		b.AppendCopy("grpc-status", strconv.Itoa(int(rp.GRPC)))
 	}
 	msg := rp.Message

@@ -4,8 +4,11 @@ import (
 	"net/url"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/h2"
+	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
 )
 
 func TestEncodeMessage(t *testing.T) {
@@ -26,6 +29,41 @@ func TestEncodeMessage(t *testing.T) {
 		if back, err := url.PathUnescape(got); err != nil || back != tt.in {
 			t.Errorf("%q reads back as %q, %v", got, back, err)
 		}
+	}
+}
+
+// TestReplyMutations: what a route does to the headers of local replies. It may
+// set the type of the body, and grpc-status; not what follows from the body, nor
+// anything twice.
+func TestReplyMutations(t *testing.T) {
+	op := func(action call.HeaderAction, name, value string) call.HeaderOp {
+		return call.HeaderOp{Action: action, Field: hpack.NewField(name, value)}
+	}
+	rt := &call.Route{ResponseOps: []call.HeaderOp{
+		op(call.HeaderRemove, "x-theirs", ""), op(call.HeaderAddIfAbsent, "content-type", "text/x"), op(call.HeaderOverwriteIfExist, "content-length", "98"),
+		op(call.HeaderAppend, "content-length", "99"), op(call.HeaderAppend, "grpc-status", "7"), op(call.HeaderAppend, "grpc-message", "no"),
+	}}
+	rp := &call.Reply{HTTP: 503, GRPC: call.Unavailable, Message: "why", Headers: []hpack.Field{hpack.NewField("x-theirs", "1")}}
+	exchange := func() *Exchange { return headerExchange(&call.Manager{}, rt, &call.Conn{}) }
+
+	x := exchange()
+	want := []string{":status", "200", "content-type", "application/grpc", "grpc-status", "7", "grpc-message", "why"}
+	if diff := cmp.Diff(want, fieldsOf(x.replyHeaders(rp))); diff != "" || x.rec.Code != call.PermissionDenied {
+		t.Errorf("gRPC, noted as %d: -want +got:\n%s", x.rec.Code, diff)
+	}
+	rest := []string{"grpc-status", "7", "grpc-message", "no"}
+	want = append([]string{":status", "503", "content-type", "text/x"}, append(rest, "content-length", "3")...)
+	if diff := cmp.Diff(want, fieldsOf(exchange().replyHTTPHeaders(rp, 503, []byte("why")).Fields)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	want = append([]string{":status", "503"}, rest...)
+	if diff := cmp.Diff(want, fieldsOf(exchange().replyHTTPHeaders(rp, 503, nil).Fields)); diff != "" {
+		t.Errorf("without a body: -want +got:\n%s", diff)
+	}
+	rt.ResponseOps = nil
+	want = []string{":status", "503", "x-theirs", "1", "content-type", "text/plain", "content-length", "3"}
+	if diff := cmp.Diff(want, fieldsOf(exchange().replyHTTPHeaders(rp, 503, []byte("why")).Fields)); diff != "" {
+		t.Errorf("without mutations: -want +got:\n%s", diff)
 	}
 }
 
