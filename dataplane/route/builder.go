@@ -12,7 +12,7 @@ type Builder struct {
 	// IgnorePort is RouteConfiguration.ignore_port_in_host_matching.
 	IgnorePort bool
 	// IgnorePathParameters is ignore_path_parameters_in_path_matching: what
-	// follows the first ";" of the path does not count.
+	// follows a ";" in a segment of the path does not count.
 	IgnorePathParameters bool
 
 	name   string

@@ -57,8 +57,12 @@ func TestHeaderMatch(t *testing.T) {
 		{inRange, has(" +7 "), true}, {inRange, has("7x"), false}, {inRange, has(""), false}, {not(inRange), has("x"), true},
 		{inRange, missing, false}, {not(inRange), missing, false}, {orEmpty(not(inRange)), missing, true},
 
-		{str(StringExact, "a,b"), has("a", "b"), true}, {str(StringExact, "a"), has("a", "b"), false}, {str(StringSuffix, ",,c"), has("a", "", "c"), true},
-		{regex, has("a", "b"), true}, {inRange, has("1", "2"), false},
+		// One of the values is enough, and inverted already too much.
+		{str(StringExact, "a,b"), has("a", "b"), false}, {str(StringExact, "a"), has("b", "a"), true}, {str(StringExact, ""), has("a", "", "c"), true},
+		{str(StringExact, "a,b"), has("a,b", "c"), true}, {not(str(StringExact, "a")), has("b", "a"), false}, {not(str(StringExact, "a")), has("b", "c"), true},
+		{regex, has("x", "ab"), true}, {regex, has("x", "y"), false}, {inRange, has("99", "2"), true}, {inRange, has("99", "x"), false},
+		{named("via", str(StringExact, "a,b")), []string{"via", "a", "via", "b"}, true}, {named("via", str(StringExact, "a")), []string{"via", "a", "via", "b"}, false},
+		{named("via", regex), []string{"via", "a", "via", "b"}, true}, {named("via", regex), []string{"via", "ab", "via", "b"}, false},
 		{named("cookie", str(StringExact, "a=1; b=2")), []string{"cookie", "a=1", "cookie", "b=2"}, true},
 
 		{named(":method", str(StringExact, "POST")), missing, true},

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,9 +20,11 @@ const (
 	HeaderRange                     // range_match: the whole value is a decimal number in [Start, End)
 )
 
-// HeaderMatch is envoy.config.route.v3.HeaderMatcher. Values of a header that
-// occurs more than once are joined with "," first. A missing header matches
-// nothing but HeaderPresent, inverted or not, unless MissingAsEmpty.
+// HeaderMatch is envoy.config.route.v3.HeaderMatcher. Of a header that occurs
+// more than once any value may match, and inverted none may; but some headers
+// are one list for Envoy (Separator), whose parts are joined first. A missing
+// header matches nothing but HeaderPresent, inverted or not, unless
+// MissingAsEmpty.
 type HeaderMatch struct {
 	Name           string // ":method", ":path", ":authority" (or "host") and ":scheme" too
 	Kind           HeaderKind
@@ -44,6 +47,8 @@ func (h *HeaderMatch) match(c *call.Call) bool {
 		return false // even if inverted
 	case n < 2:
 		return h.matchValue(value) != h.Invert
+	case Separator(h.Name) == "":
+		return h.matchAny(c) != h.Invert
 	case h.Kind == HeaderString && h.String.Kind == StringRegex:
 		// The one case that allocates: package regexp would move a buffer of
 		// ours to the heap for every call.
@@ -52,6 +57,16 @@ func (h *HeaderMatch) match(c *call.Call) bool {
 	var buf [512]byte
 	joined := appendValues(buf[:0], c, h.Name)
 	return h.matchJoined(unsafe.String(unsafe.SliceData(joined), len(joined))) != h.Invert
+}
+
+func (h *HeaderMatch) matchAny(c *call.Call) bool {
+	fields := c.Headers.Fields
+	for i := range fields {
+		if fields[i].Name == h.Name && h.matchValue(fields[i].Value) {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *HeaderMatch) matchValue(v string) bool {
@@ -144,7 +159,7 @@ func single(v string) (string, int) {
 	return v, 1
 }
 
-// headerText returns what the matchers of a header see.
+// headerText returns all of a header as text.
 func headerText(c *call.Call, name string) string {
 	if value, n := headerValue(c, name); n < 2 {
 		return value
@@ -152,13 +167,29 @@ func headerText(c *call.Call, name string) string {
 	return string(appendValues(nil, c, name))
 }
 
-// appendValues appends all values of a header. HTTP/2 splits cookies, which
-// belong together with "; " (RFC 9113 §8.2.3); other values with ",".
-func appendValues(dst []byte, c *call.Call, name string) []byte {
-	sep := ","
-	if name == "cookie" {
-		sep = "; "
+// Separator returns what the values of a request header are joined with where
+// Envoy keeps them as one (its inline headers); "" for other headers. HTTP/2
+// splits cookies, which belong together with "; " (RFC 9113 §8.2.3).
+func Separator(name string) string {
+	switch name {
+	case "cookie":
+		return "; "
+	case "accept", "accept-encoding", "access-control-request-headers", "access-control-request-method",
+		"access-control-request-private-network", "authentication", "authorization", "cache-control", "content-encoding",
+		"content-type", "expect", "grpc-accept-encoding", "grpc-timeout", "if-match", "if-modified-since", "if-none-match",
+		"if-range", "if-unmodified-since", "origin", "pragma", "proxy-status", "referer", "te", "user-agent", "via",
+		"x-client-trace-id", "x-request-id":
+		return ","
 	}
+	if strings.HasPrefix(name, "x-forwarded-") || strings.HasPrefix(name, "x-envoy-") && name != "x-envoy-original-dst-host" {
+		return ","
+	}
+	return ""
+}
+
+// appendValues appends all values of a header.
+func appendValues(dst []byte, c *call.Call, name string) []byte {
+	sep := cmp.Or(Separator(name), ",")
 	first := true
 	fields := c.Headers.Fields
 	for i := range fields {

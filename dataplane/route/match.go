@@ -141,9 +141,29 @@ func cutPath(path string, parameters bool) string {
 		path = path[:i]
 	}
 	if parameters {
-		if i := strings.IndexByte(path, ';'); i >= 0 {
-			path = path[:i]
-		}
+		path = cutParameters(path)
 	}
 	return path
+}
+
+// cutParameters removes from each segment what follows a ";": "/a;x/b;y" is
+// "/a/b". What it returns may be new text, or path.
+func cutParameters(path string) string {
+	i := strings.IndexByte(path, ';')
+	if i < 0 {
+		return path
+	}
+	b := append(make([]byte, 0, len(path)), path[:i]...)
+	for keep := false; i < len(path); i++ {
+		switch path[i] {
+		case '/':
+			keep = true
+		case ';':
+			keep = false
+		}
+		if keep {
+			b = append(b, path[i])
+		}
+	}
+	return string(b)
 }

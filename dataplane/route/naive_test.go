@@ -84,13 +84,10 @@ func (t *naiveTable) vhost(host string) int {
 }
 
 func (t *naiveTable) matches(m Match, c *call.Call) bool {
-	ends := "?#"
-	if t.ignoreParameters {
-		ends = "?#;"
-	}
 	path, _, _ := strings.Cut(c.Path, "?")
-	if i := strings.IndexAny(path, ends); i >= 0 {
-		path = path[:i]
+	path, _, _ = strings.Cut(path, "#")
+	if t.ignoreParameters {
+		path = parameters.ReplaceAllString(path, "")
 	}
 	return naivePath(m.Path, c, path) &&
 		(!m.GRPC || c.GRPC) &&
@@ -116,6 +113,8 @@ func naivePath(p PathMatch, c *call.Call, path string) bool {
 	}
 	return c.Path != "" && strings.HasPrefix(path, value)
 }
+
+var parameters = regexp.MustCompile(`;[^/]*`)
 
 var naiveRegexes = make(map[string]*regexp.Regexp)
 
@@ -180,11 +179,16 @@ func naiveHeader(h HeaderMatch, c *call.Call) bool {
 	if name[0] == ':' || name == "host" {
 		values = slices.DeleteFunc(values, func(s string) bool { return s == "" })
 	}
-	sep := ","
-	if name == "cookie" {
-		sep = "; "
+	// "Of a header that occurs more than once any value may match."
+	exists := len(values) > 0 || h.MissingAsEmpty
+	switch {
+	case name == "cookie":
+		values = []string{strings.Join(values, "; ")}
+	case name == "via":
+		values = []string{strings.Join(values, ",")}
+	case len(values) == 0:
+		values = []string{""}
 	}
-	value, exists := strings.Join(values, sep), len(values) > 0 || h.MissingAsEmpty
 	var ok bool
 	switch {
 	case h.Kind == HeaderPresent:
@@ -192,10 +196,12 @@ func naiveHeader(h HeaderMatch, c *call.Call) bool {
 	case !exists:
 		return false
 	case h.Kind == HeaderString:
-		ok = naiveString(h.String, value)
+		ok = slices.ContainsFunc(values, func(v string) bool { return naiveString(h.String, v) })
 	case h.Kind == HeaderRange:
-		n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
-		ok = err == nil && n >= h.Start && n < h.End
+		ok = slices.ContainsFunc(values, func(v string) bool {
+			n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+			return err == nil && n >= h.Start && n < h.End
+		})
 	}
 	if h.Invert {
 		return !ok

@@ -106,7 +106,7 @@ func (g gen) stringMatch() StringMatch {
 }
 
 func (g gen) headerName() string {
-	return g.of("x-a", "x-a", "x-b", "X-B", "x-c", "cookie", "host", ":authority", ":method", ":path", ":scheme")
+	return g.of("x-a", "x-a", "x-b", "X-B", "x-c", "cookie", "via", "host", ":authority", ":method", ":path", ":scheme")
 }
 
 func (g gen) match() Match {

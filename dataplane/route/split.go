@@ -195,11 +195,29 @@ func (v *vhost) scan(orders []uint32, s *split, r *request, best uint32) uint32 
 
 // under scans what stands under the request's value of a key.
 func (v *vhost) under(k *key, r *request, best uint32) uint32 {
-	b, ok := k.find(r.call)
-	if !ok || b.orders[0] >= best {
-		return best
+	if !k.query {
+		if _, n := headerValue(r.call, k.name); n > 1 && Separator(k.name) == "" {
+			return v.underAll(k, r, best)
+		}
 	}
-	return v.scan(b.orders, b.split, r, best)
+	if b, ok := k.find(r.call); ok && b.orders[0] < best {
+		best = v.scan(b.orders, b.split, r, best)
+	}
+	return best
+}
+
+// underAll scans what stands under each value of a header.
+func (v *vhost) underAll(k *key, r *request, best uint32) uint32 {
+	fields := r.call.Headers.Fields
+	for i := range fields {
+		if fields[i].Name != k.name {
+			continue
+		}
+		if b, ok := k.byValue[fields[i].Value]; ok && b.orders[0] < best {
+			best = v.scan(b.orders, b.split, r, best)
+		}
+	}
+	return best
 }
 
 func (v *vhost) underMany(many map[string]key, r *request, best uint32) uint32 {
@@ -223,8 +241,8 @@ next:
 	return best
 }
 
-// find looks the request's value up; of a header that occurs more than once,
-// the joined one, as HeaderMatch sees it.
+// find looks the request's value up; of a header that is a list, the joined
+// one, as HeaderMatch sees it.
 func (k *key) find(c *call.Call) (branch, bool) {
 	if k.query {
 		value, ok := queryValue(c.Path, k.name)

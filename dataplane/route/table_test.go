@@ -149,12 +149,18 @@ func TestIgnorePathParameters(t *testing.T) {
 	b.IgnorePathParameters = true
 	vh, _ := b.AddVirtualHost("all", []string{"*"})
 	_ = vh.Add(Match{Path: PathMatch{Kind: PathExact, Value: "/a"}}, to("a"))
+	_ = vh.Add(Match{Path: PathMatch{Kind: PathExact, Value: "/a/b"}}, to("b"))
+	_ = vh.Add(Match{Path: PathMatch{Kind: PathRegex, Regex: compileAll("/./c/")[0]}}, to("c"))
 	tbl, err := b.Build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := went(tbl.Direct(post("/a;v=1/b?c"))); got != "a" {
-		t.Errorf("got %s", got)
+	for path, want := range map[string]string{
+		"/a;v=1?c": "a", "/a;v=1;w?c/b": "a", "/a;v=1/b?c": "b", "/a/b;v": "b", "/a;/c;x/;y": "c", "/;a": "route_not_found", ";/a": "a",
+	} {
+		if got := went(tbl.Direct(post(path))); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+	"github.com/sluice-proxy/sluice/dataplane/route"
 )
 
 // argOperator compiles the commands that may have parameters; ok is false for
@@ -66,14 +67,47 @@ var unansweredWithArg = words(`
 type headerName struct {
 	id   hdr.ID
 	name string
+	sep  string // of its values, if they are one in a request
 }
 
 func newHeaderName(name string) headerName {
 	name = strings.ToLower(name)
-	return headerName{hdr.Lookup(name), name}
+	if name == "host" { // Envoy knows only :authority and maps host to it
+		name = ":authority"
+	}
+	return headerName{hdr.Lookup(name), name, route.Separator(name)}
 }
 
-func (h headerName) of(c *call.Call) (string, bool) { return h.in(c.Headers) }
+// of returns a request's header.
+func (h headerName) of(c *call.Call) (string, bool) {
+	v, ok := h.in(c.Headers)
+	if ok && h.sep != "" {
+		v = h.joined(c.Headers, v)
+	}
+	return v, ok
+}
+
+// joined returns all values, of which first is the first.
+func (h headerName) joined(b *hpack.Block, first string) string {
+	var all []byte
+	n := 0
+	for i := range b.Fields {
+		if b.Fields[i].Name != h.name {
+			continue
+		}
+		switch n++; n {
+		case 1:
+			continue
+		case 2:
+			all = append(all, first...)
+		}
+		all = append(append(all, h.sep...), b.Fields[i].Value...)
+	}
+	if n < 2 {
+		return first
+	}
+	return string(all)
+}
 
 func (h headerName) in(b *hpack.Block) (string, bool) {
 	if h.id != 0 {
@@ -97,9 +131,13 @@ func (a *at) header(cmd command, of func(*call.Call, *call.Outcome) *hpack.Block
 		if b == nil {
 			return dst
 		}
-		v, ok := h.in(b)
+		get := headerName.in
+		if b == c.Headers {
+			get = func(h headerName, _ *hpack.Block) (string, bool) { return h.of(c) }
+		}
+		v, ok := get(h, b)
 		if !ok && h2.name != "" {
-			v, _ = h2.in(b)
+			v, _ = get(h2, b)
 		}
 		return append(dst, clip(v, cmd.max)...)
 	}

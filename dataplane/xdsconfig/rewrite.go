@@ -78,22 +78,31 @@ func cutQuery(path string) (before, query string) {
 	return path, ""
 }
 
-// prefixRewrite replaces what the match took of the path: the prefix, or all
-// of it for the other kinds.
+// prefixRewrite replaces what the match took of the path: all of it for a
+// regular expression. A path that has other parameters within that than the
+// match knows (ignore_path_parameters_in_path_matching) stays, as in Envoy.
 func prefixRewrite(m *routev3.RouteMatch, to string) func(*call.Call) string {
-	n := -1
+	var from string
 	switch p := m.GetPathSpecifier().(type) {
 	case *routev3.RouteMatch_Prefix:
-		n = len(p.Prefix)
+		from = p.Prefix
+	case *routev3.RouteMatch_Path:
+		from = p.Path
 	case *routev3.RouteMatch_PathSeparatedPrefix:
-		n = len(p.PathSeparatedPrefix)
-	}
-	return func(c *call.Call) string {
-		path, query := cutQuery(c.Path)
-		if n < 0 || n > len(path) {
+		from = p.PathSeparatedPrefix
+	default:
+		return func(c *call.Call) string {
+			_, query := cutQuery(c.Path)
 			return to + query
 		}
-		return to + path[n:] + query
+	}
+	fold := m.GetCaseSensitive() != nil && !m.GetCaseSensitive().GetValue()
+	return func(c *call.Call) string {
+		path, query := cutQuery(c.Path)
+		if len(path) < len(from) || path[:len(from)] != from && !(fold && strings.EqualFold(path[:len(from)], from)) {
+			return ""
+		}
+		return to + path[len(from):] + query
 	}
 }
 

@@ -36,6 +36,7 @@ var profiles = []profile{
 	{name: "tls-sanitize", tls: true},
 	{name: "tls-always", tls: true, hcm: "forward_client_cert_details: ALWAYS_FORWARD_ONLY"},
 	{name: "duration", hcm: "common_http_protocol_options: { max_stream_duration: 0.4s }"},
+	{name: "parameters", table: "ignore_path_parameters_in_path_matching: true"},
 	{name: "specific", table: "most_specific_header_mutations_wins: true"},
 }
 
@@ -148,6 +149,7 @@ var cases = map[string][]testCase{
 	"drop":             underscores,
 	"reject":           underscores,
 	"duration":         durations,
+	"parameters":       sayingWhy(parameters),
 	"specific":         slicesOf(mutations, forwarding[8:10]),
 }
 

@@ -42,6 +42,19 @@ var routes = []testCase{
 	{path: "/bytes/é", plain: true},
 	{path: "/bytes/.*", plain: true},
 	{path: "/bytes/☺"},
+	{path: "/values", headers: []string{"x-v", "two|one"}},
+	{path: "/values", headers: []string{"x-v", "two,one"}},
+	{path: "/values", headers: []string{"x-v", "7|t|4"}},
+	{path: "/values", headers: []string{"x-v", "7|t"}},
+	{path: "/values", headers: []string{"x-v", "7|9"}},
+	{path: "/values", headers: []string{"accept", "a|b"}},
+	{path: "/values", headers: []string{"x-v", "t|three", "accept", "b|a", "cookie", "a=1|b=2"}},
+	{path: "/typed", plain: true},
+	{path: "/typed"},
+	{path: "/typed/if", plain: true},
+	{path: "/typed/if"},
+	{path: "/typed/none", plain: true},
+	{path: "/typed/none"},
 	{path: "/by-header", headers: []string{"x-cluster", "be"}},
 	{path: "/by-header", headers: []string{"x-cluster", "named"}},
 	{path: "/by-header", headers: []string{"x-cluster", "nowhere"}, differs: sayWhy},
@@ -113,7 +126,22 @@ var redirects = []testCase{
 // connectFailure: Envoy adds the operating system's error to its words.
 func connectFailure(envoy, ours *seen) { sayWhy(envoy, ours) }
 
+// parameters of paths: a profile ignores them.
+var parameters = []testCase{
+	{path: "/Param/path;a?b;c=d"},
+	{path: "/param;a/path;b/"},
+	{path: "/param;a/path"},
+	{path: "/param/path;a/;b"},
+	{path: "/param/prefix;a/b;c?d"},
+	{path: "/param;a/prefix/b;c?d"},
+	{path: "/param/redirect;a/b?c", plain: true},
+	{path: "/param;a/redirect;b", plain: true},
+	{path: "/param;a/regex/b;c?d;e"},
+	{path: "/param/regex/b/;c"},
+}
+
 var rewrites = []testCase{
+	{path: "/rw/host"},
 	{path: "/h", headers: []string{"x-kind", "gold"}},
 	{path: "/rw/literal?x=1"},
 	{path: "/rw/append"},
@@ -275,6 +303,7 @@ var protocol = []testCase{
 	{path: "/any", headers: []string{"x-bad", "a\x00b"}, differs: refusedBoth},
 	{path: "/any", headers: []string{"x-bad", "a\nb"}, differs: refusedBoth},
 	{path: "/any", headers: []string{"x-ctl", "a\x01\x7fb"}, differs: wePass},
+	{path: "/any", headers: []string{":authority", "é.example"}, differs: wePass},
 	{path: "/any", headers: []string{"x-high", "a\x80\xffb"}},
 	{path: "/any", headers: []string{"x-blank", " a "}, differs: weRefuse},
 	{path: "/any", headers: []string{"X-Upper", "a"}, differs: refusedBoth},
