@@ -29,8 +29,9 @@ func NewForwarder(ka *keepalive.ClientParameters, creds credentials.TransportCre
 func (f *Forwarder) Cache() *ConnectionCache { return f.cache }
 
 // Forward relays serverStream to the backend of an address and returns the
-// call's status. md goes to the backend together with the incoming metadata of
-// ctx. firstFrame is the first message if it was received already, else nil;
+// call's status. The call ends with ctx, and with serverStream if ctx is not
+// derived from its context. md goes to the backend together with the incoming
+// metadata of ctx. firstFrame is the first message if it was received already, else nil;
 // Forward frees it.
 func (f *Forwarder) Forward(ctx context.Context, fullMethodName string, serverStream grpc.ServerStream, backend string, md metadata.MD, firstFrame *Frame) error {
 	out, _ := metadata.FromIncomingContext(ctx)
@@ -51,7 +52,13 @@ func (f *Forwarder) forward(ctx context.Context, ss grpc.ServerStream, method, b
 		return status.Errorf(codes.Unavailable, "grpcproxy: backend %s: %v", backend, err)
 	}
 	defer cc.release()
-	if !same(ctx, ss.Context()) {
+	if of := ss.Context(); !same(ctx, of) {
+		if ctx.Done() != of.Done() { // it may not be derived from that of the stream
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(of, cancel)()
+		}
 		ss = &streamWithContext{ServerStream: ss, ctx: ctx}
 	}
 	to := &target{name: backend, conn: cc.ClientConn, md: md}

@@ -355,3 +355,31 @@ func TestForwarderAnyContext(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// 1.21, 1.49: a call that is forwarded with a context of one's own ends with its
+// client all the same.
+func TestForwarderForeignContext(t *testing.T) {
+	f := grpcproxy.NewForwarder(nil, nil, nil)
+	defer f.Close()
+	called, ended := make(chan struct{}), make(chan struct{})
+	addr := startBackend(t, func(ss grpc.ServerStream) error {
+		close(called)
+		<-ss.Context().Done()
+		close(ended)
+		return nil
+	})
+	cc := startProxy(t, func(_ any, ss grpc.ServerStream) error {
+		m, _ := grpc.MethodFromServerStream(ss)
+		return f.Forward(context.WithoutCancel(ss.Context()), m, ss, addr, nil, nil)
+	})
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	_ = stream(t, ctx, cc).CloseSend() // nobody reads from the client any more
+	<-called
+	cancel()
+	select {
+	case <-ended:
+	case <-testContext(t).Done():
+		t.Error("the backend's call goes on")
+	}
+}
