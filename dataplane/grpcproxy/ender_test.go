@@ -94,3 +94,28 @@ func TestEnder(t *testing.T) {
 		}
 	}
 }
+
+// bursting is a channel that panics instead of making a call.
+type bursting struct{ grpc.ClientConnInterface }
+
+func (bursting) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	panic("oh")
+}
+
+// 1.45: also a panic in making the call is an end of it: a server that recovers
+// from such would run out of pooled connections.
+func TestEnderOfPanic(t *testing.T) {
+	for _, mode := range allModes {
+		a := &accounted{ends: make(chan codes.Code, 10)}
+		a.Conn = bursting{}
+		cc := startProxy(t, grpcproxy.TransparentHandler(directed(mode, a)), recovering)
+		if _, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.DataLoss { // as recovering has it
+			t.Errorf("mode %d: %v", mode, err)
+		}
+		if n := len(a.ends); n != 1 {
+			t.Errorf("mode %d: %d ends", mode, n)
+		} else if got := <-a.ends; got != codes.Internal {
+			t.Errorf("mode %d: ended with %v", mode, got)
+		}
+	}
+}

@@ -133,10 +133,9 @@ var streamDesc = &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 
 // open begins the call to a backend, which ends with ctx whatever context the
 // backend returns. ctx is derived from that of ss.
-func open(ctx context.Context, ss grpc.ServerStream, method string, b Backend) (grpc.ClientStream, error) {
+func open(ctx context.Context, ss grpc.ServerStream, method string, b Backend) (cs grpc.ClientStream, err error) {
 	var conn grpc.ClientConnInterface
 	var out context.Context
-	var err error
 	if c, ok := b.(Connector); ok {
 		out, conn, err = c.Connect(ctx, method)
 	} else {
@@ -149,6 +148,11 @@ func open(ctx context.Context, ss grpc.ServerStream, method string, b Backend) (
 	if err != nil {
 		return nil, statusOf(err)
 	}
+	defer func() {
+		if cs == nil && err == nil { // a panic, of an interceptor for example
+			_ = end(out, b, errPanicked)
+		}
+	}()
 	if conn == nil {
 		return nil, end(out, b, status.Errorf(codes.Unavailable, "grpcproxy: %s has no connection", b))
 	}
@@ -168,7 +172,7 @@ func open(ctx context.Context, ss grpc.ServerStream, method string, b Backend) (
 			opts = append(append([]grpc.CallOption(nil), own...), opts...)
 		}
 	}
-	cs, err := conn.NewStream(ownEncodings(in, out), streamDesc, method, opts...)
+	cs, err = conn.NewStream(ownEncodings(in, out), streamDesc, method, opts...)
 	if err != nil {
 		return nil, end(out, b, statusOf(unlessClosing(err)))
 	}

@@ -61,6 +61,11 @@ func (b *xdsBackend) BuildError(bool, error) ([]byte, error) { return nil, nil }
 
 // Connect implements Connector.
 func (b *xdsBackend) Connect(ctx context.Context, _ string) (context.Context, grpc.ClientConnInterface, error) {
+	md := b.md.Copy()
+	stripHop(md)
+	if rt := b.decision.Route; rt != nil {
+		b.apply(md, rt.RequestOps, nil) // a panic in it leaves nothing behind
+	}
 	b.used()
 	var host call.Host
 	err := b.once(func() (err error) {
@@ -78,11 +83,6 @@ func (b *xdsBackend) Connect(ctx context.Context, _ string) (context.Context, gr
 		err = status.Errorf(codes.Unavailable, "grpcproxy: host %s: %v", b, err)
 		b.done(notConnected, err)
 		return nil, nil, b.refuse(ctx, err)
-	}
-	md := b.md.Copy()
-	stripHop(md)
-	if rt := b.decision.Route; rt != nil {
-		b.apply(md, rt.RequestOps, nil)
 	}
 	out := metadata.NewOutgoingContext(ctx, md)
 	out, b.cancel = context.WithCancelCause(out)
@@ -126,7 +126,11 @@ func (b *xdsBackend) requestEnded(ctx context.Context) {
 
 // End implements Ender.
 func (b *xdsBackend) End(_ context.Context, err error) {
-	b.done(clientGone, err) // unless the response has told
+	by := clientGone
+	if !b.opened {
+		by = weAnswered
+	}
+	b.done(by, err) // unless the response has told, or why there is none
 	b.final.Code, b.final.HasCode, b.final.HTTP = call.Code(status.Code(err)), true, 200
 	if t := b.timeout.Load(); t != nil {
 		t.Stop()

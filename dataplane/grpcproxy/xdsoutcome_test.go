@@ -233,3 +233,56 @@ func TestXDSDirectorCloses(t *testing.T) {
 		t.Errorf("the set was told %+v", o)
 	}
 }
+
+// A panic in making a call costs the call: the set that has given a host for it
+// is told, and filters are told of its end.
+func TestXDSOpeningPanics(t *testing.T) {
+	panics := func() string { panic("oh") }
+	for name, tt := range map[string]struct {
+		options []grpc.DialOption
+		route   *call.Route
+		picked  bool
+	}{
+		"interceptor": {[]grpc.DialOption{grpc.WithStreamInterceptor(func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
+			panic("oh")
+		})}, nil, true},
+		"rewrite": {nil, &call.Route{Rewrite: &call.Rewrite{Path: func(*call.Call) string { return panics() }}}, true},
+		"value":   {nil, &call.Route{RequestOps: []call.HeaderOp{{Field: hpack.NewField("x", ""), Value: func(*call.Call, *call.Outcome) string { return panics() }}}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := cluster.New(cluster.Config{Name: "c", Options: &call.UpstreamOptions{}})
+			cl.Update(endpoints(startBackend(t, named("x"))))
+			set := &telling{cl, make(chan call.Outcome, 2)}
+			over := make(chan struct{})
+			m := &call.Manager{
+				Director: directorFunc(func(*call.Call) (call.Decision, error) { return call.Decision{Backends: set, Route: tt.route}, nil }),
+				Filters:  []call.FilterFactory{&filter{done: func(*call.Outcome) { close(over) }}},
+			}
+			chains, err := listener.NewTable(nil, &listener.Chain{Manager: m})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := grpcproxy.NewXDSDirector(grpcproxy.XDSOptions{DialOptions: tt.options})
+			defer d.Close()
+			if err := d.Serve(&listener.Listener{Name: "edge", Chains: chains}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ask(t, testContext(t), startProxy(t, grpcproxy.TransparentHandler(d.Direct), recovering), "x"); status.Code(err) != codes.DataLoss {
+				t.Errorf("the client got %v", err)
+			}
+			select {
+			case <-over:
+			case <-testContext(t).Done():
+				t.Fatal("the filter was not told")
+			}
+			if told := len(set.done) == 1; told != tt.picked {
+				t.Fatalf("the set was told: %v", told)
+			}
+			if tt.picked {
+				if o := <-set.done; o.Side != call.SideLocal || codes.Code(o.Code) != codes.Internal || o.HasCode {
+					t.Errorf("the set was told %+v", o)
+				}
+			}
+		})
+	}
+}
