@@ -23,6 +23,8 @@ type redirection struct {
 	rewrite func(*call.Call) string
 	// stripQuery leaves the request's query out.
 	stripQuery bool
+	// keepPort leaves the request's host as it is, also with another scheme.
+	keepPort bool
 }
 
 var redirectCodes = map[routev3.RedirectAction_RedirectResponseCode]int{
@@ -64,12 +66,12 @@ func (rt *routeCompiler) replyPolicy() *call.Route {
 }
 
 // requireTLS redirects requests that did not come by TLS. As in Envoy that
-// answer has none of the table's header mutations.
+// answer has none of the table's header mutations, and keeps a port.
 func requireTLS(m *routev3.VirtualHost) *route.TLSRequirement {
 	if m.GetRequireTls() == routev3.VirtualHost_NONE {
 		return nil
 	}
-	rd := redirection{scheme: "https"}
+	rd := redirection{scheme: "https", keepPort: true}
 	return &route.TLSRequirement{
 		ExternalOnly: m.GetRequireTls() == routev3.VirtualHost_EXTERNAL_ONLY,
 		Reply:        &call.Reply{HTTP: 301, GRPC: call.CodeFromHTTP(301), Detail: "direct_response"},
@@ -130,6 +132,9 @@ func (rd redirection) newPath(c *call.Call) string {
 // if that was the old scheme's and the scheme changes.
 func (rd redirection) requestHost(c *call.Call, scheme string) string {
 	host := c.Host
+	if rd.keepPort {
+		return host
+	}
 	i := strings.LastIndexByte(host, ':')
 	if strings.HasPrefix(host, "[") {
 		if i = strings.LastIndex(host, "]:"); i >= 0 {

@@ -50,7 +50,7 @@ func (rt *routeCompiler) rewrites(a *at, m *routev3.RouteAction) {
 func (rt *routeCompiler) rewrite(host string) *call.Rewrite {
 	rw := call.Rewrite{Path: rt.rewritePath, Host: rt.rewriteHost, AppendHost: rt.appendHost}
 	if rw.Host == nil && host != "" {
-		rw.Host, rw.Silent = literalHost(host), true
+		rw.Host, rw.Silent, rw.AppendHost = literalHost(host), true, false
 	}
 	if rw.Path == nil && rw.Host == nil {
 		return nil

@@ -82,52 +82,42 @@ func isFraction(s *structpb.Struct) bool {
 }
 
 // readFraction reads a value as Envoy's featureEnabled does: a
-// FractionalPercent, or a whole number, which is percents. Anything else
+// FractionalPercent, or a number, whose whole part is percents. Anything else
 // leaves the default to the key's user.
 func readFraction(v *structpb.Value) (fraction, bool) {
 	switch x := v.GetKind().(type) {
 	case *structpb.Value_StructValue:
-		f := x.StructValue.GetFields()
-		num := f["numerator"].GetNumberValue()
-		den, ok := runtimeDenominator(f["denominator"])
-		if !ok || num < 0 || num > math.MaxUint32 || len(f) == 0 {
-			return fraction{}, false
+		out := fraction{0, 100}
+		for name, f := range x.StructValue.GetFields() {
+			switch name {
+			case "numerator":
+				out.numerator = uint32(int64(f.GetNumberValue()))
+			case "denominator":
+				n, ok := typev3.FractionalPercent_DenominatorType_value[f.GetStringValue()]
+				if !ok {
+					return fraction{}, false
+				}
+				out.denominator = denominators[typev3.FractionalPercent_DenominatorType(n)]
+			default:
+				return fraction{}, false
+			}
 		}
-		return fraction{uint32(num), den}, true
+		return out, true
 	case *structpb.Value_NumberValue:
 		return wholePercent(x.NumberValue)
 	case *structpb.Value_StringValue:
-		s := strings.TrimSpace(x.StringValue)
-		if n, err := strconv.ParseFloat(s, 64); err == nil {
+		if n, err := strconv.ParseFloat(strings.TrimSpace(x.StringValue), 64); err == nil {
 			return wholePercent(n)
-		}
-		var obj structpb.Struct
-		if strings.HasPrefix(s, "{") && obj.UnmarshalJSON([]byte(s)) == nil {
-			return readFraction(structpb.NewStructValue(&obj))
 		}
 	}
 	return fraction{}, false
 }
 
 func wholePercent(n float64) (fraction, bool) {
-	if n < 0 || n != math.Trunc(n) {
+	if n < 0 || n >= 1<<64 || math.IsNaN(n) {
 		return fraction{}, false
 	}
 	return fraction{uint32(min(n, 100)), 100}, true
-}
-
-func runtimeDenominator(v *structpb.Value) (uint32, bool) {
-	switch x := v.GetKind().(type) {
-	case nil:
-		return 100, true
-	case *structpb.Value_StringValue:
-		n, ok := typev3.FractionalPercent_DenominatorType_value[x.StringValue]
-		return denominators[typev3.FractionalPercent_DenominatorType(n)], ok
-	case *structpb.Value_NumberValue:
-		d, ok := denominators[typev3.FractionalPercent_DenominatorType(x.NumberValue)]
-		return d, ok
-	}
-	return 0, false
 }
 
 func runtimeText(v *structpb.Value) string {

@@ -115,6 +115,7 @@ var redirects = []testCase{
 	{path: "/to-nothing/a?q=1", plain: true},
 	{path: "/direct/301", plain: true, headers: []string{":authority", "any.host:80"}},
 	{path: "/any", headers: []string{":authority", "secure.host"}},
+	{path: "/any", headers: []string{":authority", "secure.host:80"}},
 	{path: "/any?q=1", plain: true, headers: []string{":authority", "secure.host"}},
 	{path: "/nowhere", plain: true, headers: []string{":authority", "secure.host"}},
 	{path: "/any", headers: []string{":authority", "secure.host", "x-forwarded-proto", "https"}},
@@ -142,6 +143,7 @@ var parameters = []testCase{
 
 var rewrites = []testCase{
 	{path: "/rw/host"},
+	{path: "/rw/weighted"},
 	{path: "/h", headers: []string{"x-kind", "gold"}},
 	{path: "/rw/literal?x=1"},
 	{path: "/rw/append"},
