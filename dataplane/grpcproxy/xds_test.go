@@ -397,3 +397,58 @@ func TestXDSDirectorPending(t *testing.T) {
 type directorFunc func(*call.Call) (call.Decision, error)
 
 func (f directorFunc) Direct(c *call.Call) (call.Decision, error) { return f(c) }
+
+// Header operations of a route are made as by the relay: the levels one after
+// the other, each of which removes, overwrites and then appends. What replaces a
+// host is appended to x-forwarded-host.
+func TestXDSHeaderLevels(t *testing.T) {
+	seen := make(chan metadata.MD, 1)
+	d := attach(t, bootstrapOf(`
+            - name: all
+              domains: ["*"]
+              request_headers_to_remove: [gone]
+              request_headers_to_add:
+              - {header: {key: of-route, value: "<%REQ(route)%>"}}
+              - {header: {key: of-removed, value: "<%REQ(gone)%>"}}
+              response_headers_to_add:
+              - {header: {key: of-route, value: "<%RESP(route)%>"}}
+              routes:
+              - match: {prefix: /}
+                route: {cluster: c, host_rewrite_literal: other, append_x_forwarded_host: true}
+                request_headers_to_add:
+                - {header: {key: route, value: r}}
+                - {header: {key: two, value: a}}
+                - {header: {key: two, value: o}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}
+                - {header: {key: both, value: "1"}}
+                - {header: {key: both, value: "2"}, append_action: ADD_IF_ABSENT}
+                - {header: {key: late, value: "<%REQ(two)%>"}}
+                response_headers_to_add:
+                - {header: {key: route, value: "<%REQ(two)%>"}}
+`, map[string]string{"c": startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		seen <- md
+		return ss.SendHeader(nil)
+	})}))
+	cc := startProxy(t, grpcproxy.TransparentHandler(d.Direct))
+	for _, tt := range []struct{ given, want string }{
+		{"", "[client]"}, {"first", "[first,client]"}, {"first, client", "[first, client]"},
+	} {
+		ctx := metadata.AppendToOutgoingContext(testContext(t), "gone", "g", "two", "c")
+		if tt.given != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "x-forwarded-host", tt.given)
+		}
+		cs := stream(t, ctx, cc, grpc.CallAuthority("client"))
+		_ = cs.CloseSend()
+		head, _ := cs.Header()
+		md := <-seen
+		if got := fmt.Sprint(md[":authority"], md["x-forwarded-host"]); got != "[other] "+tt.want {
+			t.Errorf("hosts: %s, want %s", got, tt.want)
+		}
+		if got := fmt.Sprint(md["gone"], md["of-removed"], md["of-route"], md["two"], md["both"], md["late"]); got != "[] [<>] [<r>] [o a] [1 2] [<c>]" {
+			t.Errorf("the backend saw %s", got)
+		}
+		if got := fmt.Sprint(head["route"], head["of-route"]); got != "[<o>] [<<o>>]" {
+			t.Errorf("the client saw %s", got)
+		}
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -199,7 +201,12 @@ func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, _ str
 			method = cmp.Or(rt.Rewrite.Path(&b.call), method)
 		}
 		if rt.Rewrite.Host != nil {
-			authority = cmp.Or(rt.Rewrite.Host(&b.call, b.host), authority)
+			if h := rt.Rewrite.Host(&b.call, b.host); h != "" {
+				if rt.Rewrite.AppendHost {
+					ctx = forwardedHost(ctx, authority)
+				}
+				authority = h
+			}
 		}
 	}
 	if authority != "" {
@@ -220,6 +227,22 @@ func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, _ str
 	}
 	b.opened = true
 	return &xdsStream{ClientStream: cs, ctx: ctx, backend: b}, nil
+}
+
+// forwardedHost tells the host in outgoing metadata which one the client has
+// asked for, unless the last one that is told is that.
+func forwardedHost(ctx context.Context, authority string) context.Context {
+	const name = "x-forwarded-host"
+	md, _ := metadata.FromOutgoingContext(ctx)
+	all := slices.DeleteFunc(md[name], func(v string) bool { return v == "" })
+	last := strings.Join(all, ",")
+	last = strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
+	if authority == "" || last == authority {
+		return ctx
+	}
+	md = metadata.Join(md)
+	md[name] = []string{strings.Join(append(all, authority), ",")}
+	return metadata.NewOutgoingContext(ctx, md)
 }
 
 // xdsStream is a call to a host. Header, RecvMsg and Trailer have one caller,

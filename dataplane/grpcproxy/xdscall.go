@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 
@@ -252,39 +253,79 @@ func (x *xdsCall) routeResponse(md metadata.MD, host call.Host, st *status.Statu
 	x.apply(md, x.route.ResponseOps, &call.Outcome{Host: host, HTTP: 200, Response: &b})
 }
 
-// apply changes md as header operations of a route say.
+// apply changes md as header operations of a route say, level by level as the
+// relay does: a level removes first; then all its values are made, of the headers
+// as they are; then it overwrites, and appends last. o has the headers of a
+// response; of a request they are the call's.
 func (x *xdsCall) apply(md metadata.MD, ops []call.HeaderOp, o *call.Outcome) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	h := headers{md, &x.headers}
+	if o != nil {
+		h.block = o.Response
+	}
+	for len(ops) > 0 {
+		n := 1
+		for n < len(ops) && !ops[n].Next {
+			n++
+		}
+		x.applyLevelLocked(h, ops[:n], o)
+		ops = ops[n:]
+	}
+}
+
+func (x *xdsCall) applyLevelLocked(h headers, ops []call.HeaderOp, o *call.Outcome) {
+	var appends, overwrites [][2]string
 	for i := range ops {
 		op := &ops[i]
-		name := op.Field.Name
+		name, v := op.Field.Name, op.Field.Value
 		if op.Action == call.HeaderRemove {
-			delete(md, name)
+			h.remove(name)
 			continue
 		}
-		v := op.Field.Value
 		if op.Value != nil {
-			v = op.Value(&x.call, o)
+			if v = op.Value(&x.call, o); v == "" && !op.KeepEmpty {
+				continue
+			}
 		}
-		v = offWire(name, v)
-		if v == "" && !op.KeepEmpty {
-			continue
-		}
-		_, there := md[name]
+		_, there := h.md[name]
 		switch op.Action {
 		case call.HeaderAppend:
-			md.Append(name, v)
+			appends = append(appends, [2]string{name, v})
 		case call.HeaderAddIfAbsent:
 			if !there {
-				md.Set(name, v)
+				appends = append(appends, [2]string{name, v})
 			}
 		case call.HeaderOverwrite:
-			md.Set(name, v)
+			overwrites = append(overwrites, [2]string{name, v})
 		case call.HeaderOverwriteIfExist:
 			if there {
-				md.Set(name, v)
+				overwrites = append(overwrites, [2]string{name, v})
 			}
 		}
 	}
+	for _, f := range overwrites {
+		h.remove(f[0])
+		h.append(f[0], f[1])
+	}
+	for _, f := range appends {
+		h.append(f[0], f[1])
+	}
+}
+
+// headers is metadata, and what values of headers are made of.
+type headers struct {
+	md    metadata.MD
+	block *hpack.Block
+}
+
+func (h headers) remove(name string) {
+	delete(h.md, name)
+	h.block.Fields = slices.DeleteFunc(h.block.Fields, func(f hpack.Field) bool { return f.Name == name })
+}
+
+// append adds a value as it is on the wire.
+func (h headers) append(name, v string) {
+	h.md[name] = append(h.md[name], offWire(name, v))
+	h.block.AppendCopy(name, v)
 }
