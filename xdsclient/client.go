@@ -18,6 +18,9 @@ import (
 type Handler interface {
 	// Response takes in a response; Done must be called on it once.
 	Response(r *Response)
+	// Malformed says that a response came of which nothing can be taken in, and
+	// was refused: not all in it is of the type that it claims.
+	Malformed(typeURL, version string, err error)
 	// StreamUp says that a stream was opened.
 	StreamUp()
 	// StreamDown says that the stream ended, or that an attempt to open one
@@ -231,10 +234,13 @@ func (r *receiver) run() {
 		}
 		r.responses++
 		c.mu.Lock()
-		resp := c.proto.received(m, time.Now())
+		resp, err := c.proto.received(m, time.Now())
 		c.mu.Unlock()
 		c.poke() // a response that was refused at once
-		if resp != nil {
+		switch {
+		case err != nil:
+			c.cfg.Handler.Malformed(resp.TypeURL, resp.Version, err)
+		case resp != nil:
 			resp.done = c.answer
 			c.cfg.Handler.Response(resp)
 		}

@@ -118,8 +118,9 @@ type follower struct {
 	seen   chan string // "type version count", or "up", or "down"
 }
 
-func (f *follower) StreamUp()          { f.seen <- "up" }
-func (f *follower) StreamDown(_ error) { f.seen <- "down" }
+func (f *follower) Malformed(typeURL, _ string, err error) { f.seen <- typeURL + " " + err.Error() }
+func (f *follower) StreamUp()                              { f.seen <- "up" }
+func (f *follower) StreamDown(_ error)                     { f.seen <- "down" }
 
 func (f *follower) Response(r *Response) {
 	var all []string

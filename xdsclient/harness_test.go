@@ -3,6 +3,7 @@ package xdsclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -102,6 +103,7 @@ type recorder struct {
 	got   []*Response
 	ups   int
 	downs []string
+	bad   []string      // what was malformed
 	block chan struct{} // if not nil, Response waits for it
 }
 
@@ -113,6 +115,12 @@ func (r *recorder) Response(resp *Response) {
 	if block != nil {
 		<-block
 	}
+}
+
+func (r *recorder) Malformed(typeURL, version string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bad = append(r.bad, fmt.Sprintf("%s %s: %v", typeURL, version, err))
 }
 
 func (r *recorder) StreamUp() {

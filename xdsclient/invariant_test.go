@@ -124,7 +124,8 @@ func playSotW(t *testing.T, rnd *rand.Rand, seed uint64) {
 			serial++
 			msg := &discoveryv3.DiscoveryResponse{TypeUrl: u, VersionInfo: fmt.Sprint("v", serial/3), Nonce: fmt.Sprint("n", serial)}
 			m.nonce, m.refused = msg.Nonce, false
-			m.newest, m.verdict = s.received(msg, now), false
+			m.newest, _ = s.received(msg, now)
+			m.verdict = false
 			if m.newest != nil {
 				pending = append(pending, m.newest)
 			}

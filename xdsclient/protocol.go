@@ -22,8 +22,8 @@ type protocol interface {
 	// subscribe replaces what is wanted of a type.
 	subscribe(typeURL string, s Subscription, now time.Time)
 	// received takes in a response. It returns nil if there is nothing for the
-	// handler in it.
-	received(m proto.Message, now time.Time) *Response
+	// handler in it, and an error if it was refused.
+	received(m proto.Message, now time.Time) (*Response, error)
 	// answered takes in the handler's verdict on a response, of this stream or
 	// of an earlier one.
 	answered(r *Response, err error, now time.Time)

@@ -200,7 +200,7 @@ func (s *sotw) request(t *typeState, names []string) *discoveryv3.DiscoveryReque
 	return req
 }
 
-func (s *sotw) received(m proto.Message, now time.Time) *Response {
+func (s *sotw) received(m proto.Message, now time.Time) (*Response, error) {
 	msg := m.(*discoveryv3.DiscoveryResponse)
 	if id := msg.GetControlPlane().GetIdentifier(); id != "" {
 		s.serverID = id
@@ -208,7 +208,7 @@ func (s *sotw) received(m proto.Message, now time.Time) *Response {
 	t := s.typeState(msg.TypeUrl)
 	if t == nil {
 		s.log.Warn("response of a type that was not asked for", "type", msg.TypeUrl, "nonce", msg.Nonce)
-		return nil
+		return nil, nil
 	}
 	s.seq++
 	// Whatever was to be said of an earlier response is out of date now: the
@@ -216,7 +216,7 @@ func (s *sotw) received(m proto.Message, now time.Time) *Response {
 	t.nonce, t.newest, t.refused = msg.Nonce, s.seq, ""
 	t.inFlight = t.wanted()
 	if !t.wanted() {
-		return nil // as Envoy: no interest, no answer
+		return nil, nil // as Envoy: no interest, no answer
 	}
 	r := &Response{
 		TypeURL: msg.TypeUrl,
@@ -229,13 +229,13 @@ func (s *sotw) received(m proto.Message, now time.Time) *Response {
 	if r.Resources, err = unwrap(msg); err != nil {
 		s.log.Warn("malformed response", "type", r.TypeURL, "version", r.Version, "nonce", r.Nonce, "reason", err)
 		s.answered(r, err, now)
-		return nil
+		return r, err
 	}
 	if len(r.Resources) == 0 && len(msg.Resources) > 0 {
 		s.answered(r, nil, now) // heartbeats only
-		return nil
+		return nil, nil
 	}
-	return r
+	return r, nil
 }
 
 // unwrap takes resources out of their wrappers, which servers use for resources

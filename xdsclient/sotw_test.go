@@ -229,7 +229,8 @@ func TestUnknownType(t *testing.T) {
 	})
 }
 
-// A resource of another type than the response's refuses the response.
+// A resource of another type than the response's refuses the response; the
+// handler is told.
 func TestWrongResourceType(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, onceNode)
@@ -240,6 +241,11 @@ func TestWrongResourceType(t *testing.T) {
 			t.Errorf("delivered: %v", r)
 		}
 		h.requests(`CDS nonce=a error=resources[1]: type "` + RouteType + `" in a response of type "` + ClusterType + `"`)
+		h.handler.mu.Lock()
+		defer h.handler.mu.Unlock()
+		if len(h.handler.bad) != 1 || !strings.HasPrefix(h.handler.bad[0], ClusterType+" 1: resources[1]: ") {
+			t.Errorf("the handler was told %q", h.handler.bad)
+		}
 	})
 }
 

@@ -64,11 +64,8 @@ func (m *Manager) applyClusters(b *batch[*Cluster]) {
 		}
 	}
 	m.applied(b.response, b.fault())
-	if m.stage == stageClusters && !m.answered {
-		m.answered = true
-		for name := range m.clusters {
-			m.first[name] = true
-		}
+	if m.stage == stageClusters {
+		m.firstClusters()
 	}
 }
 

@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -62,6 +63,9 @@ func (m *Manager) applyEndpoints(b *batch[*cluster.Assignment]) {
 		if !rebuilt {
 			es.unchanged++
 		}
+	}
+	if err := errors.Join(b.nameless...); err != nil {
+		m.unreadable(b.response.TypeURL, b.response.Version, err)
 	}
 	m.applied(b.response, b.fault())
 }

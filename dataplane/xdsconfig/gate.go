@@ -110,6 +110,63 @@ func (m *Manager) secretsUnanswered(s *secretSet) bool {
 	return false
 }
 
+// unreadable notes that a response, or a resource of it, was refused of which not
+// even the name is known. It may have been what the start waits for: as in Envoy
+// that goes on without.
+func (m *Manager) unreadable(typeURL, version string, err error) {
+	f := &failure{version: version, at: time.Now(), err: err}
+	switch typeURL {
+	case xdsclient.ClusterType:
+		if m.stage == stageClusters {
+			m.firstClusters()
+		}
+	case xdsclient.ListenerType:
+		if m.stage == stageListeners {
+			m.firstListeners()
+		}
+	case xdsclient.EndpointType:
+		for _, es := range m.endpoints {
+			if es.res == nil && es.failure == nil {
+				es.failure = f
+			}
+		}
+	case xdsclient.RouteType:
+		for _, rs := range m.routes {
+			if rs.res == nil && rs.failure == nil {
+				rs.failure = f
+			}
+		}
+	case xdsclient.SecretType:
+		for _, ss := range m.secrets {
+			if ss.res == nil && ss.failure == nil {
+				ss.failure = f
+			}
+		}
+	}
+}
+
+// firstClusters notes that the first clusters have come.
+func (m *Manager) firstClusters() {
+	if m.answered {
+		return
+	}
+	m.answered = true
+	for name := range m.clusters {
+		m.first[name] = true
+	}
+}
+
+// firstListeners is the same for listeners.
+func (m *Manager) firstListeners() {
+	if m.answered {
+		return
+	}
+	m.answered = true
+	for name := range m.listeners {
+		m.first[name] = true
+	}
+}
+
 func (m *Manager) enter(s stage) {
 	m.stage = s
 	m.first = map[string]bool{}

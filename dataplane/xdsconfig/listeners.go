@@ -62,11 +62,8 @@ func (m *Manager) applyListeners(b *batch[*Listener]) {
 		}
 	}
 	m.applied(b.response, b.fault(errs...))
-	if m.stage == stageListeners && !m.answered {
-		m.answered = true
-		for name := range m.listeners {
-			m.first[name] = true
-		}
+	if m.stage == stageListeners {
+		m.firstListeners()
 	}
 }
 

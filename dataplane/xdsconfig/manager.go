@@ -351,6 +351,11 @@ func (m *Manager) Response(r *xdsclient.Response) {
 	}
 }
 
+// Malformed implements xdsclient.Handler.
+func (m *Manager) Malformed(typeURL, version string, err error) {
+	m.box.post(func() { m.unreadable(typeURL, version, err) })
+}
+
 // StreamUp implements xdsclient.Handler.
 func (m *Manager) StreamUp() { m.stats.connected.Set(1) }
 

@@ -2,6 +2,7 @@ package xdsconfig
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -61,6 +62,9 @@ func (m *Manager) applyRoutes(b *batch[*route.Table]) {
 		if first {
 			m.routesKnown(rs, res.name)
 		}
+	}
+	if err := errors.Join(b.nameless...); err != nil {
+		m.unreadable(b.response.TypeURL, b.response.Version, err)
 	}
 	m.applied(b.response, b.fault())
 }

@@ -34,7 +34,8 @@ import (
 //
 //	bootstrap            body: a bootstrap; attaches a manager
 //	cds|eds|lds|rds|sds V    body: a list of resources; a response of version V
-//	raw V                body: text; a CDS response with one unreadable resource
+//	raw V [TYPE]         body: text; a response with one unreadable resource, of CDS if TYPE is not given
+//	malformed V TYPE     a response with a resource of another type
 //	drop                 the control plane ends the stream
 //	wait D               D passes
 //	call L HOST PATH     a call to listener L; header "k=v"s may follow
@@ -156,8 +157,14 @@ func (w *world) command(args []string, body string) {
 	case "cds", "eds", "lds", "rds", "sds":
 		w.respond(scriptTypes[args[0]], args[1], body)
 	case "raw":
-		w.send(&discoveryv3.DiscoveryResponse{TypeUrl: xdsclient.ClusterType, VersionInfo: args[1],
-			Resources: []*anypb.Any{{TypeUrl: xdsclient.ClusterType, Value: []byte(body)}}})
+		typeURL := xdsclient.ClusterType
+		if len(args) > 2 {
+			typeURL = scriptTypes[args[2]]
+		}
+		w.send(&discoveryv3.DiscoveryResponse{TypeUrl: typeURL, VersionInfo: args[1],
+			Resources: []*anypb.Any{{TypeUrl: typeURL, Value: []byte(body)}}})
+	case "malformed":
+		w.send(&discoveryv3.DiscoveryResponse{TypeUrl: scriptTypes[args[2]], VersionInfo: args[1], Resources: []*anypb.Any{{TypeUrl: "some.Other"}}})
 	case "drop":
 		w.stream.end(errors.New("the control plane is gone"))
 	case "wait":

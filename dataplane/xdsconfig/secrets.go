@@ -229,6 +229,9 @@ func (m *Manager) applySecrets(b *batch[*tlsv3.Secret]) {
 		ss.failure, ss.res, ss.version, ss.lapsed = nil, res, b.response.Version, false
 		ss.updates.accept(ss.version)
 	}
+	if err := errors.Join(b.nameless...); err != nil {
+		m.unreadable(b.response.TypeURL, b.response.Version, err)
+	}
 	m.applied(b.response, b.fault(errs...))
 }
 
