@@ -88,38 +88,54 @@ func (b *xdsBackend) Connect(ctx context.Context, _ string) (context.Context, gr
 	}
 	out := metadata.NewOutgoingContext(ctx, md)
 	out, b.cancel = context.WithCancelCause(out)
-	if limit := b.limit(ctx); limit > 0 {
-		out, b.stop = context.WithTimeout(out, limit)
+	if left, limited := b.limit(ctx); limited {
+		out, b.stop = context.WithTimeout(out, left)
 	}
 	return out, &xdsChannel{ClientConnInterface: b.conn, backend: b}, nil
 }
 
-// limit is the longest that the call may take from now on, whatever it does.
-func (b *xdsBackend) limit(ctx context.Context) time.Duration {
+// limit is the longest that the call may take from now on, whatever it does, if
+// that is less than the client gives it.
+func (b *xdsBackend) limit(ctx context.Context) (left time.Duration, limited bool) {
+	spent := b.started.Sub(b.call.Arrived)
 	limit := b.manager.MaxStreamDuration
 	rt := b.decision.Route
-	if rt == nil {
-		return limit
-	}
-	if rt.MaxStreamDuration != 0 {
+	if rt != nil && rt.MaxStreamDuration != 0 {
 		limit = rt.MaxStreamDuration
 	}
-	if _, ok := ctx.Deadline(); ok && rt.UseGRPCTimeout && rt.GRPCTimeoutMax > 0 && (limit <= 0 || rt.GRPCTimeoutMax < limit) {
-		limit = rt.GRPCTimeoutMax
+	if by, ok := ctx.Deadline(); ok && rt != nil && rt.UseGRPCTimeout {
+		whole := time.Until(by) + spent
+		d := whole - rt.GRPCTimeoutOffset
+		if d <= 0 {
+			d = whole // as in Envoy
+		}
+		if rt.GRPCTimeoutMax > 0 {
+			d = min(d, rt.GRPCTimeoutMax)
+		}
+		if d < whole && (limit <= 0 || d < limit) {
+			limit = d
+		}
 	}
-	return limit
+	return limit - spent, limit > 0
 }
 
 // requestEnded starts the route's timeout.
 func (b *xdsBackend) requestEnded(ctx context.Context) {
 	rt := b.decision.Route
-	if rt == nil || rt.Timeout <= 0 {
+	if rt == nil {
+		return
+	}
+	timeout := rt.Timeout
+	if rt.OldGRPCTimeout {
+		timeout = rt.GRPCTimeoutMax
+	}
+	if timeout <= 0 {
 		return
 	}
 	if _, ok := ctx.Deadline(); ok && rt.UseGRPCTimeout {
 		return // the client's holds instead
 	}
-	t := time.AfterFunc(rt.Timeout, func() { b.cancel(errRouteTimeout) })
+	t := time.AfterFunc(timeout, func() { b.cancel(errRouteTimeout) })
 	b.timeout.Store(t)
 	if b.ended.Load() {
 		t.Stop()

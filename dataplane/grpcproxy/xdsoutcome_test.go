@@ -286,3 +286,92 @@ func TestXDSOpeningPanics(t *testing.T) {
 		})
 	}
 }
+
+// The time that a route leaves a call is that of the relay: counted from the
+// request's headers, of the client's what its offset and cap leave, and of gRPC
+// calls max_grpc_timeout in the place of the timeout.
+func TestXDSRouteTime(t *testing.T) {
+	const hour = time.Hour
+	for name, tt := range map[string]struct {
+		client  time.Duration // 0: no deadline
+		route   call.Route
+		waits   time.Duration // of a filter
+		want    time.Duration // from the call's begin; 0: none
+		timeout bool          // the route's, after the request
+	}{
+		"none":               {0, call.Route{}, 0, 0, false},
+		"client's":           {hour, call.Route{UseGRPCTimeout: true}, 0, hour, false},
+		"offset":             {2 * hour, call.Route{UseGRPCTimeout: true, GRPCTimeoutOffset: hour}, 0, hour, false},
+		"offset eats all":    {hour, call.Route{UseGRPCTimeout: true, GRPCTimeoutOffset: 2 * hour}, 0, hour, false},
+		"cap":                {3 * hour, call.Route{UseGRPCTimeout: true, GRPCTimeoutMax: hour}, 0, hour, false},
+		"duration":           {3 * hour, call.Route{UseGRPCTimeout: true, GRPCTimeoutMax: 2 * hour, MaxStreamDuration: hour}, 0, hour, false},
+		"from the beginning": {0, call.Route{MaxStreamDuration: hour}, 50 * time.Millisecond, hour, false},
+		"max_grpc_timeout":   {0, call.Route{Timeout: hour, OldGRPCTimeout: true, GRPCTimeoutMax: 50 * time.Millisecond}, 0, 0, true},
+		"none of that":       {0, call.Route{Timeout: 50 * time.Millisecond, OldGRPCTimeout: true}, 0, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			deadlines := make(chan time.Time, 1)
+			cl := cluster.New(cluster.Config{Name: "c", Options: &call.UpstreamOptions{}})
+			cl.Update(endpoints(startBackend(t, func(ss grpc.ServerStream) error {
+				if tt.timeout {
+					<-ss.Context().Done()
+					return nil
+				}
+				if err := drain(ss); err != nil {
+					return err
+				}
+				time.Sleep(100 * time.Millisecond) // twice the timeout that is not one
+				return nil
+			})))
+			var waited time.Time
+			m := &call.Manager{
+				Director: directorFunc(func(*call.Call) (call.Decision, error) {
+					return call.Decision{Backends: cl, Route: &tt.route}, nil
+				}),
+				Filters: []call.FilterFactory{&filter{request: func(*call.Call) error {
+					time.Sleep(tt.waits)
+					waited = time.Now()
+					return nil
+				}}},
+			}
+			chains, err := listener.NewTable(nil, &listener.Chain{Manager: m})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := grpcproxy.NewXDSDirector(grpcproxy.XDSOptions{DialOptions: []grpc.DialOption{grpc.WithStreamInterceptor(
+				func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, m string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+					by, _ := ctx.Deadline()
+					deadlines <- by
+					return next(ctx, desc, cc, m, opts...)
+				})}})
+			defer d.Close()
+			if err := d.Serve(&listener.Listener{Name: "edge", Chains: chains}); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			defer time.AfterFunc(30*time.Second, cancel).Stop()
+			if tt.client > 0 {
+				ctx, cancel = context.WithTimeout(ctx, tt.client)
+				defer cancel()
+			}
+			cs := stream(t, ctx, startProxy(t, grpcproxy.TransparentHandler(d.Direct)))
+			begun := time.Now()
+			_ = cs.CloseSend()
+			_, err = recv(cs)
+			if got := status.Code(err) == codes.DeadlineExceeded; got != tt.timeout {
+				t.Errorf("the call ended with %v", err)
+			}
+			by := <-deadlines
+			if by.IsZero() != (tt.want == 0) {
+				t.Fatalf("a deadline in %v, want %v", by.Sub(begun), tt.want)
+			}
+			if got := by.Sub(begun); tt.want > 0 && (got < tt.want-time.Minute || got > tt.want+time.Minute) {
+				t.Errorf("a deadline in %v, want %v", got, tt.want)
+			}
+			if tt.waits > 0 && !by.Before(waited.Add(tt.want)) {
+				t.Errorf("%v after the filter has waited", by.Sub(waited))
+			}
+		})
+	}
+}
