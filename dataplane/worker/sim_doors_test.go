@@ -100,10 +100,11 @@ func (s *simSet) Direct(c *call.Call) (call.Decision, error) {
 		w.fatalf("%v: directed after its end", r)
 	}
 	r.directed++
-	if s.peek(c, r) {
+	pause := r.pause && !r.wasPaused
+	if (!pause || r.id%3 != 0) && s.peek(c, r) {
 		return call.Decision{}, call.ErrPeek
 	}
-	if r.pause && !r.wasPaused {
+	if pause {
 		r.wasPaused = true
 		r.handle = c.Handle
 		w.paused = append(w.paused, r)
