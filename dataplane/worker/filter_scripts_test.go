@@ -155,3 +155,50 @@ func TestEvictMessages(t *testing.T) {
 	}
 	s.finish()
 }
+
+// passMessages is a scriptFilter that sees messages and lets them go.
+type passMessages struct{ scriptFilter }
+
+func (*passMessages) RequestMessage(*call.Call, *call.Message) error { return nil }
+
+func (*passMessages) ResponseMessage(*call.Call, *call.Message) error { return nil }
+
+// TestAnsweredRequestIsDropped: once an upstream has answered in full and left,
+// nothing of the request is kept, and its client may send on: it may want to
+// have sent all before it takes the answer.
+func TestAnsweredRequestIsDropped(t *testing.T) {
+	for name, filters := range map[string][]call.FilterFactory{
+		"":         nil,
+		"filtered": {filterFunc(func(*call.Call) call.Filter { return &passMessages{} })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) { m.Filters = filters })
+			s.g.opt.MemoryBudget = 4 << 20
+			warm := s.call(&rpc{grpc: true})
+			s.reply(warm, 0, true, trailersOnly(warm, "0")...)
+			p, _ := s.server(warm, 0)
+			p.deaf, s.client.deaf = true, true
+			r := s.call(&rpc{grpc: true, reqLen: 300_500, respLen: 100_000})
+			if r.s.sent == r.reqLen {
+				t.Fatal("the request should wait for the server")
+			}
+			s.reply(r, 0, false, headersOf(r)...)
+			p, st := s.server(r, 0)
+			s.data(p, st, r.respLen, true)
+			p.rst(st, http2.ErrCodeNo)
+			s.settleNow()
+			if r.s.sent != r.reqLen || r.done {
+				t.Errorf("the client has sent %d bytes of %d, its call has ended: %v", r.s.sent, r.reqLen, r.done)
+			}
+			if got, want := s.wk.core.Queued(), int64(r.respLen-r.s.got); got != want {
+				t.Errorf("%d bytes are queued, want %d of the response", got, want)
+			}
+			s.client.deaf = false
+			s.settleNow()
+			if r.s.got != r.respLen {
+				t.Errorf("the client has %d bytes of %d", r.s.got, r.respLen)
+			}
+			s.finish()
+		})
+	}
+}
