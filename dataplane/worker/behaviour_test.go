@@ -102,6 +102,58 @@ func TestFreeRetry(t *testing.T) {
 // maxFree is how often a request that no server has seen is sent again.
 const maxFree = 4
 
+// TestSeenStaysSeen: what one server may have seen is not sent again for free
+// when the next one has not.
+func TestSeenStaysSeen(t *testing.T) {
+	s := newScript(t, &call.Route{Retry: &call.RetryPolicy{On: call.RetryReset, Max: 1, BackOffBase: 1}}, nil)
+	r := s.call(&rpc{grpc: true, reqLen: 10})
+	for n, code := range []http2.ErrCode{http2.ErrCodeInternal, http2.ErrCodeRefusedStream} {
+		p, st := s.server(r, n)
+		r.served[n].refused = true
+		p.rst(st, code)
+		s.pass(10 * time.Millisecond)
+	}
+	if r.arrived != 2 {
+		t.Errorf("%d attempts, want 2", r.arrived)
+	}
+	s.expect(r, "200 grpc 14")
+	s.finish()
+}
+
+// TestCommittedRequestIsNotKept: when the response has begun there are no more
+// attempts, and a call that goes on for long holds nothing.
+func TestCommittedRequestIsNotKept(t *testing.T) {
+	s := newScript(t, nil, nil)
+	r := s.call(&rpc{grpc: true, reqLen: 10_000})
+	if n := s.wk.core.Queued(); n != int64(r.reqLen) {
+		t.Fatalf("%d bytes are kept for another attempt, want %d", n, r.reqLen)
+	}
+	s.reply(r, 0, false, headersOf(r)...)
+	if n, m := s.wk.core.Queued(), s.wk.core.Memory(); n != 0 || m != 0 {
+		t.Errorf("%d bytes are kept, %d of memory", n, m)
+	}
+	s.reply(r, 0, true, "grpc-status", "0")
+	s.expect(r, "200 grpc 0")
+	s.finish()
+}
+
+// TestRequestTimeout: it is for the request, not for the response.
+func TestRequestTimeout(t *testing.T) {
+	s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) { m.RequestTimeout = time.Second })
+	whole := s.call(&rpc{grpc: true, reqLen: 5000})
+	s.client.stingy = true
+	cut := s.call(&rpc{grpc: true, reqLen: 5000})
+	s.pass(900 * time.Millisecond)
+	if whole.done || cut.done {
+		t.Fatal("too early")
+	}
+	s.pass(time.Second)
+	s.expect(cut, "200 grpc 4")
+	s.reply(whole, 0, true, trailersOnly(whole, "0")...)
+	s.expect(whole, "200 grpc 0")
+	s.finish()
+}
+
 // TestRetriesEnd: the policy's number of retries is kept, back-offs between.
 func TestRetriesEnd(t *testing.T) {
 	s := newScript(t, &call.Route{Retry: &call.RetryPolicy{GRPCCodes: 1 << 14, Max: 3}}, nil)
