@@ -25,11 +25,20 @@ func (s *sending) settle(cs grpc.ClientStream) { settle(&s.Bool, cs.Context) }
 // RecvMsg returns the reason: a message that is too large, for example.
 type reading struct{ atomic.Bool }
 
-// settle waits, if ss has ended, until it is noted why.
+// settle waits, if ss has ended, until it is noted why. An interceptor may have
+// given ss a context that ends sooner: then nothing ends RecvMsg.
 func (r *reading) settle(ss grpc.ServerStream) {
-	if ss.Context().Err() != nil {
-		settle(&r.Bool, ss.Context)
+	ctx := ss.Context()
+	if ctx.Err() == nil {
+		return
 	}
+	of := context.Background() // of another transport one cannot know
+	if s, ok := grpc.ServerTransportStreamFromContext(ctx).(interface{ Context() context.Context }); ok {
+		if of = s.Context(); of.Err() == nil {
+			return
+		}
+	}
+	settle(&r.Bool, func() context.Context { return of })
 }
 
 func settle(busy *atomic.Bool, of func() context.Context) {
