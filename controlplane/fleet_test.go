@@ -24,7 +24,7 @@ func TestFleetSharesStates(t *testing.T) {
 	const nodes, changes = 40, 5
 	dir := oneCluster().dir(t)
 	s := serve(t, dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*longest)
 	defer cancel()
 	var reached [changes + 1]atomic.Int32
 	var wg sync.WaitGroup

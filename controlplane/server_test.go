@@ -93,7 +93,7 @@ func serve(t *testing.T, dir string) *served {
 // loaded waits for a load that ends as wanted.
 func (s *served) loaded(t *testing.T, ok func(error) bool) {
 	t.Helper()
-	limit := time.NewTimer(10 * time.Second)
+	limit := time.NewTimer(longest)
 	defer limit.Stop()
 	for {
 		select {
@@ -182,7 +182,7 @@ func (p *proxy) recv(wait time.Duration) *discoveryv3.DiscoveryResponse {
 // want receives a response and returns it; names are those of its resources.
 func (p *proxy) want(url string, names ...string) *discoveryv3.DiscoveryResponse {
 	p.t.Helper()
-	r := p.recv(10 * time.Second)
+	r := p.recv(longest)
 	if r == nil {
 		p.t.Fatalf("no %s came", shortType(url))
 	}
@@ -228,6 +228,9 @@ func (p *proxy) nack(r *discoveryv3.DiscoveryResponse, names ...string) {
 		ErrorDetail: &status.Status{Code: int32(codes.Internal), Message: "no"},
 	})
 }
+
+// longest bounds what a test waits for on a loaded machine.
+const longest = 30 * time.Second
 
 // quiet is long enough for a response that must not come, on loopback.
 const quiet = 150 * time.Millisecond
@@ -285,7 +288,7 @@ func TestServeOrders(t *testing.T) {
 	}.generation(t, dir, "2")
 	var cluster, endpoints *discoveryv3.DiscoveryResponse
 	for range 2 { // in any order
-		switch r := p.recv(10 * time.Second); r.GetTypeUrl() {
+		switch r := p.recv(longest); r.GetTypeUrl() {
 		case cds:
 			cluster = r
 		case eds:
@@ -305,7 +308,7 @@ func TestServeOrders(t *testing.T) {
 	p.nothing(quiet)
 	p.ack(rt, "r")
 	for range 2 {
-		switch r := p.recv(10 * time.Second); r.GetTypeUrl() {
+		switch r := p.recv(longest); r.GetTypeUrl() {
 		case cds:
 			if len(r.GetResources()) != 1 {
 				t.Errorf("after the change there are %d clusters", len(r.GetResources()))
@@ -433,7 +436,7 @@ func TestServeDelta(t *testing.T) {
 	oneCluster().generation(t, dir, "1")
 	s := serve(t, dir)
 	connect := func() grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse] {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), longest)
 		t.Cleanup(cancel)
 		st, err := discoveryv3.NewAggregatedDiscoveryServiceClient(s.conn).DeltaAggregatedResources(ctx)
 		if err != nil {
@@ -519,7 +522,7 @@ func TestServeExplicitWildcard(t *testing.T) {
 // with its id, one without an id as well.
 func TestServeOthers(t *testing.T) {
 	s := serve(t, oneCluster().dir(t))
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
 	for _, service := range []string{"", "envoy.service.discovery.v3.AggregatedDiscoveryService"} {
 		h, err := healthpb.NewHealthClient(s.conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})

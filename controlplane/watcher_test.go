@@ -68,7 +68,7 @@ func watching(t *testing.T, root string) (noticed func(step string)) {
 	t.Cleanup(func() { cancel(); <-done })
 	return func(step string) {
 		t.Helper()
-		limit := time.NewTimer(5 * time.Second) // less than pollTime, more than missingTime
+		limit := time.NewTimer(pollTime * 4 / 5) // more than missingTime
 		defer limit.Stop()
 		select {
 		case <-changes:

@@ -23,6 +23,9 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
+// longest bounds what a test waits for on a loaded machine.
+const longest = 30 * time.Second
+
 // controlPlane is a go-control-plane server with a snapshot cache in ADS mode:
 // it answers a type only when a request names all resources that the snapshot
 // has of it.
@@ -154,7 +157,7 @@ func (f *follower) expect(t *testing.T, want ...string) {
 			if got != w {
 				t.Fatalf("got %q, want %q", got, w)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(longest):
 			t.Fatalf("nothing came, want %q", w)
 		}
 	}
@@ -221,7 +224,7 @@ func TestControlPlaneRestart(t *testing.T) {
 	for got := "down"; got != "up"; { // attempts fail until the new server listens
 		select {
 		case got = <-f.seen:
-		case <-time.After(10 * time.Second):
+		case <-time.After(longest):
 			t.Fatal("no reconnect")
 		}
 	}
@@ -233,7 +236,7 @@ func TestControlPlaneRestart(t *testing.T) {
 		select {
 		case got := <-f.seen:
 			saw[got] = true
-		case <-time.After(10 * time.Second):
+		case <-time.After(longest):
 			t.Fatalf("after the restart only %v came", saw)
 		}
 	}
@@ -263,7 +266,7 @@ func TestRefusedSnapshotDoesNotSpin(t *testing.T) {
 			if got == "CDS good 1" {
 				return
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(longest):
 			t.Fatal("the good version did not come")
 		}
 	}

@@ -123,7 +123,7 @@ func TestClientGoes(t *testing.T) {
 	}{
 		{"cancel", context.WithCancel, codes.Canceled},
 		{"deadline", func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithTimeout(ctx, 300*time.Millisecond)
+			return context.WithTimeout(ctx, 2*time.Second) // the headers come within it
 		}, codes.DeadlineExceeded},
 	}
 	for _, tt := range tests {

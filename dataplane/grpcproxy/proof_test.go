@@ -245,8 +245,8 @@ func TestEvictionSparesDrainingCalls(t *testing.T) {
 		t.Error(err)
 	}
 	<-stopped
-	for i := 0; f.Cache().Len() != 0; i++ {
-		if i == 100 {
+	for end := time.Now().Add(longest); f.Cache().Len() != 0; {
+		if time.Now().After(end) {
 			t.Fatal("the connection is kept")
 		}
 		if err := pause(t.Context()); err != nil {

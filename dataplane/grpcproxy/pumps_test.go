@@ -42,7 +42,7 @@ func TestPumps(t *testing.T) {
 	}
 	waitIdle := func(n int) []*pump {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 			if w := idle(); len(w) == n {
 				return w
 			} else if time.Now().After(deadline) {
@@ -99,7 +99,7 @@ func TestPumpsLinger(t *testing.T) {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("idle goroutines have not ended")
 	}
 	if p.mu.Lock(); len(p.idle) != 0 {

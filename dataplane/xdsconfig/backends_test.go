@@ -21,7 +21,7 @@ func TestBackendsFollow(t *testing.T) {
 	defer d.Close()
 	m := attach(d, addr)
 	defer m.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	set := m.Backends("orders")
 	tick := time.NewTicker(time.Millisecond)

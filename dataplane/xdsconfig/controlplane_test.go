@@ -94,7 +94,7 @@ func (p *plane) set(t *testing.T, version string, resources map[resourcev3.Type]
 // await returns the first answer to a type that ok takes.
 func (p *plane) await(t *testing.T, typeURL string, ok func(*discoveryv3.DiscoveryRequest) bool) *discoveryv3.DiscoveryRequest {
 	t.Helper()
-	timeout := time.NewTimer(10 * time.Second)
+	timeout := time.NewTimer(30 * time.Second)
 	defer timeout.Stop()
 	for {
 		p.mu.Lock()
@@ -199,7 +199,7 @@ func TestControlPlane(t *testing.T) {
 			}
 		}
 	})
-	timeout := time.NewTimer(10 * time.Second)
+	timeout := time.NewTimer(30 * time.Second)
 	defer timeout.Stop()
 	select {
 	case <-m.Ready():

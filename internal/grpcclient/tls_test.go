@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"net"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -62,7 +61,7 @@ func TestClusterTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = cc.Close() }()
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), longest)
 			defer cancel()
 			if _, err := healthpb.NewHealthClient(cc).Check(ctx, &healthpb.HealthCheckRequest{}); status.Code(err) != tt.want {
 				t.Errorf("%v, want %s", err, tt.want)

@@ -67,7 +67,7 @@ static_resources:
   - &cluster
     name: good
     type: STATIC
-    connect_timeout: 1s
+    connect_timeout: 20s
     circuit_breakers: {thresholds: [{max_requests: 1000000, max_pending_requests: 1000000}]}
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
@@ -108,7 +108,7 @@ func startProxy(t *testing.T, good, bad int) *proxy {
 		admin: proc.Admin(loopback(admin)), roots: x509.NewCertPool()}
 	p.roots.AddCert(ca.Cert)
 	t.Cleanup(p.Kill) // no drain
-	proc.Eventually(t, 10*time.Second, "the proxy is ready", func() error {
+	proc.Eventually(t, patience, "the proxy is ready", func() error {
 		select {
 		case <-p.Done():
 			t.Fatalf("the proxy ended: %s", p.Exit())

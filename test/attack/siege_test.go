@@ -217,10 +217,10 @@ type result struct {
 // What an attack may cost.
 const (
 	fast      = 50 * time.Millisecond
-	times     = 3        // times the latency beside the same attack on the dummy
-	maxRSS    = 64 << 20 // resident memory
-	maxHeap   = 6 << 20  // heap in use, once the workers have seen that they are quiet
-	heapRetry = 10 * time.Second
+	times     = 3                // times the latency beside the same attack on the dummy
+	maxRSS    = 64 << 20         // resident memory
+	maxHeap   = 6 << 20          // heap in use, once the workers have seen that they are quiet
+	heapRetry = 10 * time.Second // and then the heap is what it is
 )
 
 // measure runs a against the proxy, or against dummy if that is not "". The
@@ -247,7 +247,7 @@ func measure(t *testing.T, p *proxy, a *attack, dummy string, hostile *siege) re
 			(a.toBackend == "" || hostile.count(a.toBackend) > 0)
 	})
 	r := result{p99: st.end(), calls: len(st.times), failures: st.failures, siege: s}
-	proc.Eventually(t, heapRetry, "the attackers' connections are gone", func() error {
+	proc.Eventually(t, patience, "the attackers' connections are gone", func() error {
 		if n := p.stats(t)["http.in.downstream_cx_active"]; n > steadyConns {
 			return fmt.Errorf("%v connections", n)
 		}

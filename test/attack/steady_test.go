@@ -59,7 +59,7 @@ func connectSteady(t *testing.T, p *proxy, secure bool) *steady {
 		}
 		t.Cleanup(func() { cc.Close() })
 		s.ccs = append(s.ccs, cc)
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		_, err = echo.NewEchoClient(cc).Say(ctx, &echo.SayRequest{}, grpc.WaitForReady(true))
 		cancel()
 		if err != nil {

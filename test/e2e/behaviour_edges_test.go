@@ -56,7 +56,7 @@ func TestDeadlineOfSlowReader(t *testing.T) {
 	s := newScene(t, fixedConfig{})
 	c := connect(t, s.p.port, rawh2.Options{HoldStreams: true, Settings: []http2.Setting{setting(http2.SettingInitialWindowSize, 10)}})
 	x := &exchange{T: t, conn: c, srv: s.srv}
-	x.open(true, request("grpc-timeout", "300m"))
+	x.open(true, request("grpc-timeout", "3S"))
 	x.sv.Headers(false, response())
 	x.sv.Data(false, make([]byte, 1000))
 	x.sv.Headers(true, trailers())

@@ -47,7 +47,7 @@ func cluster(name string) string {
 - "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
   name: %s
   type: EDS
-  connect_timeout: 1s
+  connect_timeout: 20s
   eds_cluster_config: {eds_config: {ads: {}, resource_api_version: V3}}
   typed_extension_protocol_options:
     envoy.extensions.upstreams.http.v3.HttpProtocolOptions:

@@ -29,10 +29,10 @@ func wantExit(t *testing.T, p *proxy) {
 //  1. the client gets GOAWAY(2^31-1), and a call it opens before it has answered
 //     the PING behind it is served;
 //  2. as the PING's ACK does not come, GOAWAY with the last id follows after
-//     drain_timeout;
+//     drain_timeout, in which that call comes on a busy machine, too;
 //  3. both calls end well; then the connection is closed and the process ends.
 func TestTermIsGraceful(t *testing.T) {
-	s := newScene(t, fixedConfig{hcm: "drain_timeout: 1s", args: []string{"--shutdown-grace", "20s"}})
+	s := newScene(t, fixedConfig{hcm: "drain_timeout: 4s", args: []string{"--shutdown-grace", "40s"}})
 	c := connect(t, s.p.port, rawh2.Options{NoPingAck: true})
 	first := &exchange{T: t, conn: c, srv: s.srv}
 	first.open(false, request())

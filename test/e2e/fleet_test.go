@@ -70,7 +70,7 @@ static_resources:
   clusters:
   - name: xds
     type: STATIC
-    connect_timeout: 1s
+    connect_timeout: 20s
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions

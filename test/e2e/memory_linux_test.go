@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,11 +36,15 @@ func TestMemoryLimit(t *testing.T) {
 		t.Cleanup(p.Kill)
 		p.waitAdmin(t)
 		var got string
-		for line := range strings.Lines(p.Output()) {
-			if strings.Contains(line, `msg="memory limit"`) {
-				_, got, _ = strings.Cut(strings.TrimSpace(line), "bytes=")
+		eventually(t, "the limit is told", func() error { // what it says may come later than what it answers
+			for line := range strings.Lines(p.Output()) {
+				if strings.Contains(line, `msg="memory limit"`) && strings.HasSuffix(line, "\n") {
+					_, got, _ = strings.Cut(strings.TrimSpace(line), "bytes=")
+					return nil
+				}
 			}
-		}
+			return errors.New("not yet")
+		})
 		if len(got) < 4 || got[:4] != tt.want[:4] { // rounded
 			t.Errorf("with %q the limit is %q, want %s\n%s", tt.env, got, tt.want, p.Output())
 		}

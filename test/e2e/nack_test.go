@@ -34,7 +34,7 @@ func simpleRoute(name, cluster string) string {
 
 // badCluster has a policy that does not exist.
 func badCluster(name string) string {
-	return strings.Replace(cluster(name), "connect_timeout: 1s", "connect_timeout: -1s", 1)
+	return strings.Replace(cluster(name), "connect_timeout: 20s", "connect_timeout: -1s", 1)
 }
 
 // TestBadResource, with a control plane that checks nothing:

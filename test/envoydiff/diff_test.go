@@ -67,25 +67,41 @@ func compare(t *testing.T, envoy, ours *side, profile string, cases []testCase) 
 	for i := range cases {
 		tc := &cases[i]
 		t.Run(fmt.Sprintf("%s/%d%s", profile, i, strings.ReplaceAll(tc.path, "/", "_")), func(t *testing.T) {
-			want, got := envoy.ask(t, profile, tc), ours.ask(t, profile, tc)
-			for _, s := range []*seen{&want, &got} {
-				sameLists(s.Response)
-				for i, m := range s.Requests {
-					sameLists(m)
-					if v := m.Headers["x-envoy-expected-rq-timeout-ms"]; i > 0 && v != "" {
-						m.Headers["x-envoy-expected-rq-timeout-ms"] = "(what is left)"
-					}
-					sameTimeout(m)
-				}
+			diff := tc.diff(t, envoy, ours, profile)
+			// A busy machine may take longer than the times of a case.
+			for again := 0; diff != "" && tc.timed() && again < 5; again++ {
+				diff = tc.diff(t, envoy, ours, profile)
 			}
-			if tc.differs != nil {
-				tc.differs(&want, &got)
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff != "" {
 				t.Errorf("%q (-Envoy +ours):\n%s", tc.request(), diff)
 			}
 		})
 	}
+}
+
+// timed reports whether what becomes of a case hangs on a time.
+func (tc *testCase) timed() bool {
+	return strings.HasPrefix(tc.path, "/to/") || slices.ContainsFunc(tc.headers, func(s string) bool { return strings.Contains(s, "timeout") })
+}
+
+// diff asks both sides once.
+func (tc *testCase) diff(t *testing.T, envoy, ours *side, profile string) string {
+	t.Helper()
+	want, got := envoy.ask(t, profile, tc), ours.ask(t, profile, tc)
+	for _, s := range []*seen{&want, &got} {
+		sameLists(s.Response)
+		for i, m := range s.Requests {
+			sameLists(m)
+			if v := m.Headers["x-envoy-expected-rq-timeout-ms"]; i > 0 && v != "" {
+				m.Headers["x-envoy-expected-rq-timeout-ms"] = "(what is left)"
+			}
+			sameTimeout(m)
+		}
+	}
+	if tc.differs != nil {
+		tc.differs(&want, &got)
+	}
+	return cmp.Diff(want, got)
 }
 
 // TestSideBySide sends every case to both and compares.

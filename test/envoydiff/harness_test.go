@@ -232,7 +232,7 @@ func start(t *testing.T, bin, certs string, args ...string) *side {
 	}
 	proc.Run(t, filepath.Base(bin), bin, append([]string{"-c", file, "-l", "error"}, args...)...)
 	for _, port := range s.ports {
-		proc.Eventually(t, 20*time.Second, bin+" listens", func() error {
+		proc.Eventually(t, 30*time.Second, bin+" listens", func() error {
 			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err == nil {
 				c.Close()
@@ -247,7 +247,7 @@ func start(t *testing.T, bin, certs string, args ...string) *side {
 func (s *side) ask(t *testing.T, profile string, tc *testCase) seen {
 	t.Helper()
 	port := s.ports[profile]
-	c, err := rawh2.Dial(fmt.Sprintf("127.0.0.1:%d", port), rawh2.Options{Patience: 10 * time.Second})
+	c, err := rawh2.Dial(fmt.Sprintf("127.0.0.1:%d", port), rawh2.Options{Patience: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -237,7 +237,7 @@ func deadline(envoy, ours *seen) {
 // shorterStays: Envoy overwrites the client's deadline with the route's even if
 // that is later.
 func shorterStays(envoy, ours *seen) {
-	if ours.Requests[0].Headers["grpc-timeout"] == "100ms" {
+	if len(ours.Requests) > 0 && len(envoy.Requests) > 0 && ours.Requests[0].Headers["grpc-timeout"] == "100ms" {
 		envoy.Requests[0].Headers["grpc-timeout"] = "100ms"
 	}
 }
