@@ -150,7 +150,11 @@ func (r *rig) end() {
 	}
 	_ = r.srv.Close()
 	r.wg.Wait()
-	if err := goleak.Find(); err != nil {
+	err := goleak.Find() // which waits for half a second
+	for end := time.Now().Add(patience); err != nil && time.Now().Before(end); {
+		err = goleak.Find()
+	}
+	if err != nil {
 		r.t.Error(err)
 	}
 }

@@ -19,9 +19,6 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// finPatience is how long no connection may end while some are left.
-const finPatience = 3 * time.Second
-
 // A client that sends its last frames and closes at once: one edge for bytes
 // and FIN, and no other ever. Every one of 2,000 must be seen closed.
 func TestFINWithData(t *testing.T) { plainAndTLS(t, testFINWithData) }
@@ -55,7 +52,7 @@ func testFINWithData(t *testing.T, secure bool) {
 	// No timeout of the proxy helps: they have said all that they must say. So
 	// it is over when none has ended for a while.
 	hanging := 0
-	deadline := time.Now().Add(finPatience)
+	deadline := time.Now().Add(patience)
 	for _, c := range clients {
 		_ = c.SetReadDeadline(deadline)
 		_, err := io.Copy(io.Discard, c.tcp)
@@ -63,7 +60,7 @@ func testFINWithData(t *testing.T, secure bool) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			hanging++
 		case hanging == 0:
-			deadline = time.Now().Add(finPatience)
+			deadline = time.Now().Add(patience)
 		}
 	}
 	if hanging > 0 {
