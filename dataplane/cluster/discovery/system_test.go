@@ -25,8 +25,12 @@ func serve(t *testing.T, handler dns.HandlerFunc, more ...string) *dns.ClientCon
 		t.Fatal(err)
 	}
 	pc, err := net.ListenPacket("udp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	for err != nil { // somebody's client may have the port for UDP
+		_ = ln.Close()
+		if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		pc, err = net.ListenPacket("udp", ln.Addr().String())
 	}
 	for _, s := range []*dns.Server{{Listener: ln, Handler: handler}, {PacketConn: pc, Handler: handler}} {
 		started, stopped := make(chan struct{}), make(chan struct{})
@@ -201,7 +205,7 @@ func answer(ttl time.Duration, addrs ...string) Answer {
 // A look-up that nobody answers ends when its context does, not later.
 func TestSystemCancel(t *testing.T) {
 	asked := make(chan struct{})
-	conf := serve(t, func(dns.ResponseWriter, *dns.Msg) { asked <- struct{}{} })
+	conf := serve(t, func(dns.ResponseWriter, *dns.Msg) { asked <- struct{}{} }, "options timeout:60")
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		<-asked
@@ -211,8 +215,8 @@ func TestSystemCancel(t *testing.T) {
 	if _, err := lookups(t, "", conf).Lookup(ctx, "a.test.", false); err == nil {
 		t.Fatal("no error")
 	}
-	// The client's own time-out is 5 s, twice.
-	if d := time.Since(start); d > 4*time.Second {
+	// The client's own time-out is a minute.
+	if d := time.Since(start); d > 30*time.Second {
 		t.Errorf("ended after %v", d)
 	}
 }
