@@ -83,7 +83,7 @@ func (c proxyConfig) try(ctx context.Context, name, host, port string) (*proxy, 
 
 // waitListening returns when the process accepts connections at addr.
 func (p *process) waitListening(ctx context.Context, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
