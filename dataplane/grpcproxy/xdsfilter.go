@@ -194,7 +194,8 @@ func (x *xdsCall) filterMessage(ctx context.Context, m *Frame, request bool) (dr
 	return msg.Drop, nil
 }
 
-// refuse ends the call with a local reply, and returns its status, never nil.
+// refuse ends the call with a local reply, or because the client's end has come
+// first, and returns its status, never nil.
 // ctx is that of the incoming call, or derived from it.
 func (x *xdsCall) refuse(ctx context.Context, err error) error {
 	md := metadata.MD{}
@@ -202,12 +203,18 @@ func (x *xdsCall) refuse(ctx context.Context, err error) error {
 		md = mdOf(&hpack.Block{Fields: r.Headers})
 	}
 	err = statusOfCall(err)
+	o := endOf(ctx, err)
+	if o.HasCode { // nothing has ended the call
+		o = weAnswered
+		o.HTTP = 200
+	}
 	x.routeResponse(md, nil, status.Convert(err))
 	md, err = x.filterEnd(err, md, true)
 	if len(md) > 0 {
 		_ = grpc.SetTrailer(ctx, md) // fails when the call has ended: nobody reads it
 	}
-	x.end(&call.Outcome{Code: call.Code(status.Code(err)), HasCode: true, HTTP: 200, Side: call.SideLocal, End: x.director.now()})
+	o.Code, o.HasCode, o.End = call.Code(status.Code(err)), true, x.director.now()
+	x.end(&o)
 	if err == nil {
 		return errAnswered
 	}

@@ -375,3 +375,22 @@ func TestXDSRouteTime(t *testing.T) {
 		})
 	}
 }
+
+// Filters are told that the client has gone also while the call is not at a host
+// yet.
+func TestXDSFilterToldOfClient(t *testing.T) {
+	asked, done := make(chan struct{}), make(chan call.Outcome, 1)
+	cc := filtered(t, echo, &call.Manager{Director: directorFunc(func(*call.Call) (call.Decision, error) {
+		close(asked)
+		return call.Decision{}, call.ErrPending
+	})}, &filter{done: func(o *call.Outcome) { done <- *o }})
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	_ = stream(t, ctx, cc).CloseSend()
+	<-asked
+	cancel()
+	o := <-done
+	if got := fmt.Sprint(o.Side, " ", o.HasCode, " ", o.HTTP, " ", o.Flags, " ", codes.Code(o.Code)); got != "1 true 0 DR Canceled" {
+		t.Errorf("got %s", got)
+	}
+}
