@@ -62,9 +62,10 @@ func (a *at) prefixes(name string, ranges []*corev3.CidrRange) []netip.Prefix {
 			here.field("address_prefix").errorf("%q is not an IP address", r.GetAddressPrefix())
 			continue
 		}
-		p, err := ip.Prefix(int(r.GetPrefixLen().GetValue()))
+		// As in Envoy a length beyond the address's is all of it.
+		p, err := ip.Prefix(min(int(r.GetPrefixLen().GetValue()), ip.BitLen()))
 		if err != nil {
-			here.field("prefix_len").errorf("%d: %q has %d bits", r.GetPrefixLen().GetValue(), r.GetAddressPrefix(), ip.BitLen())
+			here.field("address_prefix").errorf("%q: %s", r.GetAddressPrefix(), err)
 			continue
 		}
 		out = append(out, p)

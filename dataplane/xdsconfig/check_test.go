@@ -164,3 +164,25 @@ func TestGoodResourcesWarn(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
+
+// Filter chains of one name are taken, as by Envoy, and a prefix length beyond
+// the address's.
+func TestChainsLikeEnvoy(t *testing.T) {
+	hcm := `filters: [{name: hcm, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
+		stat_prefix: s, route_config: {virtual_hosts: [{name: v, domains: ["*"], routes: [{match: {prefix: /}, direct_response: {status: 200}}]}]},
+		http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]`
+	m := new(listenerv3.Listener)
+	text := `{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: [
+		{name: both, filter_chain_match: {prefix_ranges: [{address_prefix: 10.0.0.1, prefix_len: 99}]}, ` + hcm + `},
+		{name: both, filter_chain_match: {prefix_ranges: [{address_prefix: "fd00::", prefix_len: 128}]}, ` + hcm + `}]}`
+	if err := bootstrap.Unmarshal([]byte(text), m, bootstrap.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := CompileListener(m, &Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(l.Chains.Chains()); n != 2 {
+		t.Errorf("%d chains", n)
+	}
+}

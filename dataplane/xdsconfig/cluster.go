@@ -94,6 +94,9 @@ func (a *at) discoveryType(m *clusterv3.Cluster, cl *Cluster) {
 			return
 		}
 	}
+	if m.GetEdsClusterConfig() != nil {
+		a.field("eds_cluster_config").errorf("is for clusters of type EDS")
+	}
 	cl.Endpoints = a.field("load_assignment").assignment(m.GetLoadAssignment(), false)
 }
 

@@ -101,14 +101,8 @@ func (a *at) chains(m *listenerv3.Listener, ln *Listener) *listener.Table {
 		return nil
 	}
 	var chains []*listener.Chain
-	names := make(map[string]int)
 	for i, fc := range m.GetFilterChains() {
-		here := a.item("filter_chains", i)
-		if j, ok := names[fc.GetName()]; ok && fc.GetName() != "" {
-			here.field("name").errorf("%q is also the name of filter_chains[%d]", fc.GetName(), j)
-		}
-		names[fc.GetName()] = i
-		chains = append(chains, here.chain(fc, false, ln))
+		chains = append(chains, a.item("filter_chains", i).chain(fc, false, ln))
 	}
 	var def *listener.Chain
 	if m.GetDefaultFilterChain() != nil {
