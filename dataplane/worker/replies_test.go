@@ -66,9 +66,13 @@ func TestReplyNotTaken(t *testing.T) {
 		"no route":        {route: routeNone},
 		"direct response": {route: routeReply},
 		"timeout":         {route: routeTimeout, timeout: 100 * time.Millisecond},
+		"open request":    {route: routeNone, reqLen: 1 << 30},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) { m.StreamIdleTimeout = time.Second })
+			s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) {
+				m.StreamIdleTimeout, m.RequestTimeout = time.Second, 500*time.Millisecond
+			})
+			s.client.stingy = true
 			s.blockReplies()
 			s.call(r)
 			s.pass(900 * time.Millisecond)
@@ -81,4 +85,25 @@ func TestReplyNotTaken(t *testing.T) {
 			s.finish()
 		})
 	}
+}
+
+// TestNoRetryAfterReply: a call that has been answered in the pause before a
+// retry makes no other attempt, however long the client takes the answer.
+func TestNoRetryAfterReply(t *testing.T) {
+	rt := &call.Route{Retry: &call.RetryPolicy{On: call.Retry5xx, Max: 1}, IdleTimeout: 300 * time.Millisecond}
+	s := newScript(t, rt, nil)
+	s.blockReplies()
+	r := s.call(&rpc{})
+	s.reply(r, 0, true, ":status", "503", "grpc-retry-pushback-ms", "450")
+	s.pass(400 * time.Millisecond)
+	if !r.headers || r.http != "408" || r.done {
+		t.Fatalf("the client should have the head of a 408 and wait: %v", r)
+	}
+	s.pass(400 * time.Millisecond)
+	s.expect(r, "reset INTERNAL_ERROR")
+	if r.arrived != 1 {
+		t.Errorf("%d attempts", r.arrived)
+	}
+	s.client.deaf = false
+	s.finish()
 }
