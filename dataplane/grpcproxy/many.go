@@ -40,7 +40,7 @@ func (h *handler) fanOut(ss grpc.ServerStream, method string, backends []Backend
 			}
 		})
 	}
-	f.distribute(h.queue)
+	f.distribute(h.queue, nil)
 	receivers.Wait()
 	f.reading.settle(ss)
 	f.rethrow()
@@ -128,10 +128,14 @@ func (d *destination) open(f *fan) {
 
 // distribute starts to send the requests of the client to every destination:
 // one goroutine reads, and one for each destination writes, through a queue of
-// its own. The reader ends at the latest when the server ends the stream.
-func (f *fan) distribute(size int) {
-	for _, d := range f.dests {
+// its own. The reader ends at the latest when the server ends the stream. first
+// is replicate's.
+func (f *fan) distribute(size int, first []*Frame) {
+	for i, d := range f.dests {
 		d.queue = make(chan *Frame, size)
+		if first != nil && first[i] != nil {
+			d.queue <- first[i]
+		}
 		f.senders.Go(func() { d.send(f) })
 	}
 	f.reading.Store(true)

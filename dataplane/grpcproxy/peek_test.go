@@ -221,3 +221,21 @@ func TestRegisterStreamHandlers(t *testing.T) {
 		}
 	}
 }
+
+// 1.41, 1.43: a first message that may not be sent to a destination fails the
+// call, as every other: no ErrHandler makes a success of it.
+func TestPeekMessageIsNotLost(t *testing.T) {
+	for at := range 2 {
+		var dests []grpcproxy.Destination
+		for _, s := range shards(t, waits, waits) {
+			dests = append(dests, grpcproxy.Destination{Conn: s.Conn, Msg: []byte("too long"), ErrHandler: func(error) error { return nil }})
+		}
+		dests[at].Conn = narrow{dests[at].Conn}
+		cc := startProxy(t, grpcproxy.PeekHandler(func(context.Context, string, grpcproxy.StreamPeeker) (*grpcproxy.StreamParameters, error) {
+			return grpcproxy.NewStreamParameters(dests[0], dests[1:], nil, nil), nil
+		}))
+		if got, err := ask(t, testContext(t), cc, "x"); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("destination %d: %q, %v", at, got, err)
+		}
+	}
+}

@@ -2,8 +2,6 @@ package grpcproxy
 
 import (
 	"context"
-	"errors"
-	"io"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -38,24 +36,6 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 			return err
 		}
 	}
-	for i, m := range first {
-		d := f.dests[i]
-		if m == nil || d.cs == nil {
-			freeAll(first[i : i+1])
-			continue
-		}
-		err := d.cs.SendMsg(m)
-		m.Free()
-		if err == nil || errors.Is(err, io.EOF) { // at the end of its call RecvMsg tells
-			continue
-		}
-		if err = f.replicaError(i, statusOf(err)); err != nil {
-			freeAll(first[i+1:])
-			return err
-		}
-		abandon(d.cs)
-		d.cs = nil
-	}
 
 	secondary := make([]error, len(f.dests))
 	var drains sync.WaitGroup
@@ -79,7 +59,7 @@ func (h *handler) replicate(ss grpc.ServerStream, method string, backends []Back
 			}
 		})
 	}
-	f.distribute(h.queue)
+	f.distribute(h.queue, first)
 	var own bool
 	var err error
 	if primary := f.dests[0].cs; primary != nil { // nil as above

@@ -55,7 +55,7 @@ var rows = map[int]string{
 	38: "TestManyUnary TestHeadersThatCannotBeSent TestServerStreamWrapper",
 	39: "TestManyErrorsAreJoined",
 	40: "TestReplicated TestReplicatedWithoutOne TestPeekRewrites",
-	41: "TestPeekRewrites TestPeekParameters",
+	41: "TestPeekRewrites TestPeekMessageIsNotLost TestPeekParameters",
 	42: "TestPeekDirector TestPeekTooLate TestMiddlewarePeeks TestFirstPayload",
 	43: "TestErrorHandler TestErrorInSending TestPeekErrorPrecedence TestClientGoesWhileConnecting",
 	44: "TestManySlowBackend",
