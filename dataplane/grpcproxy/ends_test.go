@@ -610,7 +610,7 @@ func TestConnectionIsClosed(t *testing.T) {
 				conn := dial(t, startBackend(t, func(ss grpc.ServerStream) error {
 					called <- struct{}{}
 					if same {
-						return grpc.ErrClientConnClosing
+						return status.Error(codes.Canceled, "grpc: the client connection is closing")
 					}
 					<-ss.Context().Done()
 					return nil

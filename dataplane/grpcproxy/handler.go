@@ -189,7 +189,7 @@ func recvMsg(cs grpc.ClientStream, m any) error { return unlessClosing(cs.RecvMs
 // closed here: to the client that is no cancellation of its own. What a backend
 // has said stays as it is, though it be the same.
 func unlessClosing(err error) error {
-	if err == grpc.ErrClientConnClosing { //nolint:errorlint // only itself
+	if err == grpc.ErrClientConnClosing { //nolint:errorlint,staticcheck // only itself; its code alone may be a backend's
 		return errConnClosed
 	}
 	return err
