@@ -20,12 +20,13 @@ type body struct {
 	off         int       // of pos in cur
 
 	base, pos, end int64
-	memory         int64 // of its chunks, and callMemory if it has any
+	memory         int64 // of its chunks and trailers, and callMemory if it has any
 	credited       int64
 
 	keep     bool         // bytes before pos stay
 	done     bool         // the sender ended: no more bytes
 	trailers *hpack.Block // come after the last byte; owned; nil: none
+	trailing int          // of memory
 }
 
 // empty reports that the receiver has taken all that came.
@@ -100,6 +101,14 @@ func (q *body) own(c *Core, n int) {
 		q.memory = 0
 	}
 	c.memory += int64(n)
+}
+
+// follow keeps a copy of the trailers, which come after the last byte.
+func (q *body) follow(c *Core, b *hpack.Block) {
+	q.trailers = c.block()
+	q.trailers.CopyFrom(b)
+	q.trailing = q.trailers.Size()
+	q.own(c, q.trailing)
 }
 
 // next returns stored bytes from pos on, in one piece; nil if there are none.
@@ -203,6 +212,9 @@ func (q *body) free(c *Core) {
 		ch = next
 	}
 	c.queued -= q.end - q.base
-	c.putBlock(q.trailers)
+	if q.trailers != nil {
+		q.own(c, -q.trailing)
+		c.putBlock(q.trailers)
+	}
 	*q = body{}
 }

@@ -310,6 +310,7 @@ func (x *Exchange) resume(err error) {
 	if f.head != nil && x.state < stateReplying && Planted != PlantFilterForgotten && x.filterResponseHeaders(f.head, f.headEnd) {
 		b := f.head
 		f.head = nil
+		f.rsp.wait(x.core, 0)
 		x.sendHeaders(b, f.headEnd)
 		x.core.putBlock(b)
 		x.filterResponse()

@@ -166,6 +166,7 @@ func (x *Exchange) filterResponseHeaders(b *hpack.Block, end bool) bool {
 			if f.head == nil {
 				f.head, f.headEnd = x.core.block(), end
 				f.head.CopyFrom(b)
+				f.rsp.wait(x.core, callMemory+int64(b.Size()))
 			}
 			return false
 		}

@@ -36,7 +36,7 @@ type framer struct {
 	owed   int
 	buf    []byte
 
-	waiting int64 // memory of a message for which a filter will answer later
+	waiting int64 // memory of headers or of a message for which a filter will answer later
 }
 
 // busy reports that more may come out of it.

@@ -114,9 +114,7 @@ func (x *Exchange) requestTrailers(b *hpack.Block) {
 		x.req.done = true
 		return
 	}
-	t := x.core.block()
-	t.CopyFrom(b)
-	x.req.trailers = t
+	x.req.follow(x.core, b)
 	x.requestEnded()
 	if x.flt != nil {
 		x.filterRequest()

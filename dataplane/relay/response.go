@@ -160,8 +160,7 @@ func (x *Exchange) responseTrailers(a *Attempt, b *hpack.Block) {
 	}
 	x.responseReceived(a)
 	if busy := x.responseBusy() && Planted != PlantFilterOvertake; (!x.rsp.empty() || busy) && Planted != PlantOvertake {
-		x.rsp.trailers = x.core.block()
-		x.rsp.trailers.CopyFrom(b)
+		x.rsp.follow(x.core, b)
 		if busy {
 			x.filterResponse()
 		}

@@ -641,6 +641,54 @@ func TestEvictSmall(t *testing.T) {
 	s.finish()
 }
 
+// TestEvictTrailers: trailers that wait behind payload that a client does not
+// read, and headers that wait for a filter, are memory, too.
+func TestEvictTrailers(t *testing.T) {
+	large := strings.Repeat("x", 10_000)
+	for name, tt := range map[string]struct {
+		filters []call.FilterFactory
+		answer  func(s *script, r *rpc)
+	}{
+		"trailers": {nil, func(s *script, r *rpc) {
+			s.reply(r, 0, false, headersOf(r)...)
+			p, st := s.server(r, 0)
+			s.data(p, st, 1, false)
+			s.reply(r, 0, true, "grpc-status", "0", "x-large", large)
+		}},
+		"headers": {[]call.FilterFactory{filterFunc(func(*call.Call) call.Filter {
+			return &scriptFilter{response: func(h *hpack.Block) error {
+				if _, ok := h.GetName("x-large"); ok {
+					return call.ErrPending
+				}
+				return nil
+			}}
+		})}, func(s *script, r *rpc) { s.reply(r, 0, false, append(headersOf(r), "x-large", large)...) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) { m.Filters = tt.filters })
+			s.blockReplies()
+			for range 50 {
+				r := s.call(&rpc{grpc: true, respLen: 1})
+				tt.answer(s, r)
+				if m := s.wk.core.Memory(); m > s.wk.budget() {
+					t.Fatalf("%d bytes of memory, budget %d", m, s.wk.budget())
+				}
+			}
+			if n := s.wk.downH2.HeldOverflow; n == 0 {
+				t.Errorf("500 KB that wait in 50 calls took %d bytes", s.wk.core.Memory())
+			}
+			for _, r := range s.rpcs {
+				if !r.done {
+					s.client.rst(r.s, http2.ErrCodeCancel)
+					r.end("cancelled")
+				}
+			}
+			s.client.deaf = false
+			s.finish()
+		})
+	}
+}
+
 // TestDrainLetsCallsFinish: two GOAWAYs, the call in progress ends well, then
 // the connection closes.
 func TestDrainLetsCallsFinish(t *testing.T) {
