@@ -299,6 +299,30 @@ func TestPoolFillsThenQueues(t *testing.T) {
 	s.finish()
 }
 
+// TestQueueIsServedInOrder: a call that comes with the cancellation of another
+// does not get its place before one that waits for it.
+func TestQueueIsServedInOrder(t *testing.T) {
+	s := newScript(t, nil, nil)
+	s.opt.maxStreams = 1
+	first := s.call(&rpc{grpc: true})
+	waits := s.call(&rpc{grpc: true})
+	late := &rpc{id: 3, grpc: true, mode: modeHang, cancelAfter: -1}
+	s.rpcs = append(s.rpcs, late)
+	s.client.rst(first.s, http2.ErrCodeCancel)
+	first.end("cancelled")
+	s.client.start(late)
+	s.batch(func() { s.client.l.feed(1 << 20) })
+	s.settleNow()
+	if waits.arrived != 1 || late.arrived != 0 {
+		t.Errorf("at the server: %d of the call that waited, %d of the one that came late", waits.arrived, late.arrived)
+	}
+	for _, r := range []*rpc{waits, late} {
+		s.reply(r, 0, true, trailersOnly(r, "0")...)
+		s.expect(r, "200 grpc 0")
+	}
+	s.finish()
+}
+
 // TestNoStreamBeforeSettings: calls wait for the server's SETTINGS, so that
 // none is refused by a limit that they set.
 func TestNoStreamBeforeSettings(t *testing.T) {
