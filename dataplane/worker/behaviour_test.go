@@ -612,6 +612,22 @@ func TestEvict(t *testing.T) {
 	s.finish()
 }
 
+// TestWindowsGrowByTheBudget: all windows of the process together grow by no
+// more than the memory budget, and make room again when they go.
+func TestWindowsGrowByTheBudget(t *testing.T) {
+	s := newScript(t, nil, nil)
+	all := s.g.opt.MemoryBudget
+	for i, step := range []struct {
+		n  int64
+		ok bool
+	}{{all - 1, true}, {2, false}, {1, true}, {1, false}, {-all, true}, {all, true}, {-all, true}} {
+		if ok := s.wk.grow(step.n); ok != step.ok {
+			t.Errorf("step %d: growing by %d: %v, want %v", i, step.n, ok, step.ok)
+		}
+	}
+	s.finish()
+}
+
 // TestEvictKept: memory that requests take which have left, and are kept for
 // another attempt, is freed first; no call ends for it.
 func TestEvictKept(t *testing.T) {
