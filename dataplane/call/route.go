@@ -54,6 +54,9 @@ type Rewrite struct {
 	Path func(c *Call) string // new :path; "" or nil: unchanged
 	// Host returns the new :authority; "" or nil: unchanged.
 	Host func(c *Call, h Host) string
+	// Base, if not empty, is what Host takes the place of, and what stays if it
+	// says nothing: a weighted cluster's host_rewrite_literal.
+	Base string
 	// AppendHost: what Host replaces is appended to x-forwarded-host
 	// (append_x_forwarded_host).
 	AppendHost bool

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"strconv"
@@ -169,6 +170,8 @@ func (x *Exchange) attemptFields(a *Attempt) []hpack.Field {
 	if rt := x.dec.Route; rt != nil && rt.Rewrite != nil && rt.Rewrite.Host != nil {
 		if h := rt.Rewrite.Host(&x.call, a.host); h != "" {
 			x.rewriteHost(b, h, rt.Rewrite)
+		} else if rt.Rewrite.Base != "" {
+			set(b, hpack.NewField(":authority", rt.Rewrite.Base))
 		}
 	}
 	if a.number > 0 && x.m.EnvoyHeaders {
@@ -192,21 +195,22 @@ func (x *Exchange) attemptFields(a *Attempt) []hpack.Field {
 }
 
 // rewriteHost names another host to the upstream, and in other headers the one
-// that the client asked for.
+// whose place it takes.
 func (x *Exchange) rewriteHost(b *hpack.Block, host string, rw *call.Rewrite) {
 	set(b, hpack.NewField(":authority", host))
-	if x.hostKept || x.call.Host == "" {
+	old := cmp.Or(rw.Base, x.call.Host)
+	if x.hostKept || old == "" {
 		return
 	}
 	x.hostKept = true // by an earlier attempt
 	if rw.AppendHost {
 		last, present := b.Get(hdr.XForwardedHost)
-		if last = last[strings.LastIndexByte(last, ',')+1:]; strings.TrimSpace(last) != x.call.Host {
-			x.joinField(b, "x-forwarded-host", ",", x.call.Host, present)
+		if last = last[strings.LastIndexByte(last, ',')+1:]; strings.TrimSpace(last) != old {
+			x.joinField(b, "x-forwarded-host", ",", old, present)
 		}
 	}
 	if x.m.EnvoyHeaders && !rw.Silent {
-		set(b, hpack.NewUniqueField("x-envoy-original-host", x.call.Host))
+		set(b, hpack.NewUniqueField("x-envoy-original-host", old))
 	}
 }
 

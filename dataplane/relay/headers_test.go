@@ -275,3 +275,19 @@ func TestRoutePolicy(t *testing.T) {
 		t.Errorf("the second attempt has %q", again)
 	}
 }
+
+// TestRewriteBase: a route's rewrite takes the place of a weighted cluster's
+// host, which stays if the route has none to say.
+func TestRewriteBase(t *testing.T) {
+	for host, want := range map[string][]string{
+		"":     {":authority", "base"},
+		"host": {":authority", "host", "x-forwarded-host", "base", "x-envoy-original-host", "base"},
+	} {
+		rt := &call.Route{Rewrite: &call.Rewrite{Base: "base", AppendHost: true, Host: func(*call.Call, call.Host) string { return host }}}
+		x := headerExchange(&call.Manager{EnvoyHeaders: true}, rt, nil, ":authority", "old")
+		x.routePolicy()
+		if d := cmp.Diff(want, fieldsOf(x.attemptFields(&Attempt{}))); d != "" {
+			t.Error(d)
+		}
+	}
+}

@@ -45,6 +45,7 @@ func TestClusterHeaderNames(t *testing.T) {
 	text := `{name: r, response_headers_to_add: [{header: {key: x-all, value: "<%UPSTREAM_CLUSTER%>"}}], virtual_hosts: [{name: v, domains: ["*"], routes: [
 		{match: {prefix: /h}, name: by-header, route: {cluster_header: x-to},
 			request_headers_to_remove: [x-to], request_headers_to_add: [{header: {key: x-name, value: "%UPSTREAM_CLUSTER% %ROUTE_NAME%"}}]},
+		{match: {prefix: /b}, route: {append_x_forwarded_host: true, host_rewrite_header: x-no, weighted_clusters: {clusters: [{weight: 1, cluster_header: x-to, host_rewrite_literal: h}]}}},
 		{match: {prefix: /w}, route: {append_x_forwarded_host: true, weighted_clusters: {clusters: [{weight: 1, cluster_header: x-to, host_rewrite_literal: h,
 			request_headers_to_add: [{header: {key: x-name, value: "%UPSTREAM_CLUSTER% weighted"}}]}]}}}]}]}`
 	if err := bootstrap.Unmarshal([]byte(text), rc, bootstrap.Options{}); err != nil {
@@ -87,6 +88,10 @@ func TestClusterHeaderNames(t *testing.T) {
 	dec, err := tbl.Direct(newCall(testCall{Path: "/w", Headers: map[string]string{"x-to": "a"}}))
 	if rw := dec.Route.Rewrite; err != nil || !rw.Silent || rw.AppendHost {
 		t.Errorf("the weighted cluster's rewrite tells of itself: %+v, %v", rw, err)
+	}
+	dec, err = tbl.Direct(newCall(testCall{Path: "/b", Headers: map[string]string{"x-to": "a"}}))
+	if rw := dec.Route.Rewrite; err != nil || rw.Base != "h" || rw.Silent || !rw.AppendHost {
+		t.Errorf("the route's rewrite comes after the weighted cluster's: %+v, %v", rw, err)
 	}
 	_, response, _, err := direct("/h", "c")
 	var reply *call.Reply

@@ -46,10 +46,11 @@ func (rt *routeCompiler) rewrites(a *at, m *routev3.RouteAction) {
 }
 
 // rewrite returns the rewrites for one cluster, whose own host_rewrite_literal
-// holds where the route has none.
+// comes before the route's.
 func (rt *routeCompiler) rewrite(host string) *call.Rewrite {
-	rw := call.Rewrite{Path: rt.rewritePath, Host: rt.rewriteHost, AppendHost: rt.appendHost}
+	rw := call.Rewrite{Path: rt.rewritePath, Host: rt.rewriteHost, Base: host, AppendHost: rt.appendHost}
 	if rw.Host == nil && host != "" {
+		rw.Base = ""
 		rw.Host, rw.Silent, rw.AppendHost = literalHost(host), true, false
 	}
 	if rw.Path == nil && rw.Host == nil {

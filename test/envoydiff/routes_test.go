@@ -144,6 +144,8 @@ var parameters = []testCase{
 var rewrites = []testCase{
 	{path: "/rw/host"},
 	{path: "/rw/weighted"},
+	{path: "/rw/both"},
+	{path: "/rw/both", headers: []string{"x-to", "from.header"}},
 	{path: "/h", headers: []string{"x-kind", "gold"}},
 	{path: "/rw/literal?x=1"},
 	{path: "/rw/append"},
