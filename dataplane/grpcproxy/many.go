@@ -234,7 +234,7 @@ func (f *fan) fail(err error) {
 	f.mu.Unlock()
 	f.cancel()
 	if first {
-		f.late.finish(f.ss, err)
+		f.late.finish(f.ss.Context(), err)
 	}
 }
 
@@ -266,7 +266,7 @@ func (f *fan) end(err error) {
 	}
 	f.mu.Unlock()
 	if first {
-		f.late.finish(f.ss, err)
+		f.late.finish(f.ss.Context(), err)
 	}
 }
 

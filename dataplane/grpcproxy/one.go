@@ -53,6 +53,11 @@ func relay(ss grpc.ServerStream, method string, b Backend, first []*Frame, p *pu
 		}
 	}
 	if own { // the client has gone, or cannot be written to
+		if x, ok := b.(*xdsBackend); ok {
+			if why := x.cutBy(); why != nil {
+				return why.error // the client was told
+			}
+		}
 		return err
 	}
 	return ofBackend(ss, b, err)
@@ -207,13 +212,13 @@ func (u *upward) end(cause, err error) {
 	u.failed.Store(&cause)
 	u.cancel()
 	if u.cs.Context().Err() == nil {
-		finish(u.ss, err) // nothing else ends the call to cs
+		finish(u.ss.Context(), err) // nothing else ends the call to cs
 		return
 	}
-	u.late.finish(u.ss, err)
+	u.late.finish(u.ss.Context(), err)
 }
 
-// late finishes a stream unless its handler returns: what it returns is the
+// late finishes a stream unless its handler returns: what that returns is the
 // interceptors' to change.
 type late struct {
 	timer   atomic.Pointer[time.Timer]
@@ -225,11 +230,11 @@ type late struct {
 const finishAfter = time.Second
 
 // finish is called once.
-func (l *late) finish(ss grpc.ServerStream, err error) {
-	if ss.Context().Err() != nil {
+func (l *late) finish(ctx context.Context, err error) {
+	if ctx.Err() != nil {
 		return // it has ended
 	}
-	t := time.AfterFunc(finishAfter, func() { finish(ss, err) })
+	t := time.AfterFunc(finishAfter, func() { finish(ctx, err) })
 	l.timer.Store(t)
 	if l.stopped.Load() {
 		t.Stop()
@@ -270,8 +275,7 @@ var grpcPath = reflect.TypeFor[grpc.Server]().PkgPath()
 //
 // With a transport that is not grpc-go's own it does nothing: the handler then
 // returns when the client reads or goes.
-func finish(ss grpc.ServerStream, err error) {
-	ctx := ss.Context()
+func finish(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return // it has ended
 	}

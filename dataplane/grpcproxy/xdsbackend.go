@@ -31,16 +31,89 @@ type xdsBackend struct {
 	host    call.Host
 	conn    *hostConn
 	started clock.Nanos
+	client  context.Context //nolint:containedctx // of the client's stream
+	ctx     context.Context //nolint:containedctx // of the attempt
 	cancel  context.CancelCauseFunc
 	stop    context.CancelFunc // of the limit, if there is one
 	opened  bool
 
 	timeout atomic.Pointer[time.Timer] // the route's, from the end of the request
+	idle    idle
+	late    late
 	ended   atomic.Bool
 	final   call.Outcome // once it has ended
 }
 
-var errRouteTimeout = errors.New("the route's time is over")
+// idle is for how long nothing may happen in a call.
+type idle struct {
+	limit time.Duration
+	last  atomic.Int64 // clock.Nanos
+	timer atomic.Pointer[time.Timer]
+}
+
+// cutOff is why the proxy has cut an attempt, and what is said of that.
+type cutOff struct {
+	error
+	outcome call.Outcome
+}
+
+// As the relay says it.
+var (
+	routeTimeout    = &cutOff{status.Error(codes.DeadlineExceeded, "upstream request timeout"), call.Outcome{Flags: call.UpstreamRequestTimeout}}
+	idleTimeout     = &cutOff{status.Error(codes.DeadlineExceeded, "stream timeout"), call.Outcome{Flags: call.StreamIdleTimeout}}
+	durationTimeout = &cutOff{statusOf(context.DeadlineExceeded), timeOver}
+)
+
+// cut ends the call, though the client may not read what the host has sent.
+func (b *xdsBackend) cut(why *cutOff) {
+	b.cancel(why)
+	b.late.finish(b.client, why.error)
+}
+
+// cutBy is why the attempt was cut; nil if it was not, or by the client.
+func (b *xdsBackend) cutBy() *cutOff {
+	if why, ok := context.Cause(b.ctx).(*cutOff); ok { //nolint:errorlint // it is the cause itself
+		return why
+	}
+	if errors.Is(b.ctx.Err(), context.DeadlineExceeded) {
+		return durationTimeout
+	}
+	return nil
+}
+
+// watchIdle begins to wait for what happens in the call.
+func (b *xdsBackend) watchIdle() {
+	b.idle.limit = b.manager.StreamIdleTimeout
+	if rt := b.decision.Route; rt != nil && rt.IdleTimeout != 0 {
+		b.idle.limit = rt.IdleTimeout
+	}
+	if b.idle.limit > 0 {
+		b.active()
+		b.idleIn(b.idle.limit)
+	}
+}
+
+// active says that something has happened.
+func (b *xdsBackend) active() {
+	if b.idle.limit > 0 {
+		b.idle.last.Store(int64(b.director.now()))
+	}
+}
+
+// idleIn looks after d whether nothing has happened.
+func (b *xdsBackend) idleIn(d time.Duration) {
+	t := time.AfterFunc(d, func() {
+		if left := b.idle.limit - b.director.now().Sub(clock.Nanos(b.idle.last.Load())); left > 0 {
+			b.idleIn(left)
+			return
+		}
+		b.cut(idleTimeout)
+	})
+	b.idle.timer.Store(t)
+	if b.ended.Load() {
+		t.Stop()
+	}
+}
 
 // String implements Backend.
 func (b *xdsBackend) String() string {
@@ -88,9 +161,21 @@ func (b *xdsBackend) Connect(ctx context.Context, _ string) (context.Context, gr
 	}
 	out := metadata.NewOutgoingContext(ctx, md)
 	out, b.cancel = context.WithCancelCause(out)
+	b.client = ctx
 	if left, limited := b.limit(ctx); limited {
-		out, b.stop = context.WithTimeout(out, left)
+		var cancel context.CancelFunc
+		out, cancel = context.WithTimeout(out, left)
+		over := context.AfterFunc(out, func() {
+			if errors.Is(out.Err(), context.DeadlineExceeded) {
+				b.late.finish(ctx, durationTimeout.error)
+			}
+		})
+		b.stop = func() {
+			over()
+			cancel()
+		}
 	}
+	b.ctx = out
 	return out, &xdsChannel{ClientConnInterface: b.conn, backend: b}, nil
 }
 
@@ -135,7 +220,7 @@ func (b *xdsBackend) requestEnded(ctx context.Context) {
 	if _, ok := ctx.Deadline(); ok && rt.UseGRPCTimeout {
 		return // the client's holds instead
 	}
-	t := time.AfterFunc(timeout, func() { b.cancel(errRouteTimeout) })
+	t := time.AfterFunc(timeout, func() { b.cut(routeTimeout) })
 	b.timeout.Store(t)
 	if b.ended.Load() {
 		t.Stop()
@@ -147,12 +232,17 @@ func (b *xdsBackend) End(_ context.Context, err error) {
 	by := clientGone
 	if !b.opened {
 		by = weAnswered
+	} else if why := b.cutBy(); why != nil && !b.ended.Load() { // with a client that does not read
+		by, err = why.outcome, why.error
 	}
 	b.done(by, err) // unless the response has told, or why there is none
 	b.final.Code, b.final.HasCode, b.final.HTTP = call.Code(status.Code(err)), true, 200
-	if t := b.timeout.Load(); t != nil {
-		t.Stop()
+	for _, p := range []*atomic.Pointer[time.Timer]{&b.timeout, &b.idle.timer} {
+		if t := p.Load(); t != nil {
+			t.Stop()
+		}
 	}
+	b.late.stop()
 	if b.stop != nil {
 		b.stop()
 	}
@@ -167,7 +257,6 @@ var (
 	notConnected = call.Outcome{Side: call.SideUpstream, Flags: call.UpstreamConnFailure}
 	clientGone   = call.Outcome{Side: call.SideDownstream, Flags: call.DownstreamRemoteReset}
 	timeOver     = call.Outcome{Flags: call.DurationTimeout}
-	routeTimeout = call.Outcome{Flags: call.UpstreamRequestTimeout}
 	weAnswered   = call.Outcome{Side: call.SideLocal}
 )
 
@@ -242,6 +331,7 @@ func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, _ str
 		return nil, b.refuse(ctx, err)
 	}
 	b.opened = true
+	b.watchIdle()
 	return &xdsStream{ClientStream: cs, ctx: ctx, backend: b}, nil
 }
 
@@ -301,7 +391,9 @@ func (s *xdsStream) SendMsg(m any) error {
 			return nil
 		}
 	}
-	return s.ClientStream.SendMsg(m)
+	err := s.ClientStream.SendMsg(m)
+	s.backend.active()
+	return err
 }
 
 // fail ends the call to the host for a local reply. If it has ended already the
@@ -333,6 +425,7 @@ func (s *xdsStream) Header() (metadata.MD, error) {
 	if err != nil || md == nil || s.backend.flt.shown {
 		return s.head, err
 	}
+	s.backend.active()
 	s.backend.routeResponse(md, s.backend.host, nil)
 	if s.head, err = s.backend.filterResponseHeaders(s.ctx, md); err != nil {
 		s.refuse(err)
@@ -349,6 +442,7 @@ func (s *xdsStream) RecvMsg(m any) error {
 			s.end(err)
 			break
 		}
+		s.backend.active()
 		f, ok := m.(*Frame)
 		if !ok {
 			return nil
@@ -373,13 +467,14 @@ func (s *xdsStream) end(err error) {
 	b := s.backend
 	local := s.cut // it may have trailers that have not been read to yet
 	var by call.Outcome
+	cut, _ := context.Cause(s.ctx).(*cutOff) //nolint:errorlint // it is the cause itself
 	switch failed := s.failed.Load(); {
 	case failed != nil:
 		err, local, by = statusOfCall(*failed), true, weAnswered
 	case isEOF(err):
 		err, by = nil, hostAnswered
-	case errors.Is(context.Cause(s.ctx), errRouteTimeout):
-		err, local, by = status.Error(codes.DeadlineExceeded, "upstream request timeout"), true, routeTimeout
+	case cut != nil:
+		err, local, by = cut.error, true, cut.outcome
 	default:
 		by = endOf(s.ctx, err)
 	}

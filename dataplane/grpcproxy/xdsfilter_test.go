@@ -90,6 +90,12 @@ func filtered(t *testing.T, backend func(grpc.ServerStream) error, m *call.Manag
 	for _, f := range filters {
 		m.Filters = append(m.Filters, f)
 	}
+	return startProxy(t, grpcproxy.TransparentHandler(served(t, m).Direct))
+}
+
+// served is a director whose only listener has m.
+func served(t *testing.T, m *call.Manager) *grpcproxy.XDSDirector {
+	t.Helper()
 	chains, err := listener.NewTable(nil, &listener.Chain{Manager: m})
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +105,7 @@ func filtered(t *testing.T, backend func(grpc.ServerStream) error, m *call.Manag
 	if err := d.Serve(&listener.Listener{Name: "edge", Chains: chains}); err != nil {
 		t.Fatal(err)
 	}
-	return startProxy(t, grpcproxy.TransparentHandler(d.Direct))
+	return d
 }
 
 // Filters of a compiled manager hold with a grpc.Server, too: in their order

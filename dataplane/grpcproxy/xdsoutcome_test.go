@@ -89,6 +89,7 @@ func TestXDSOutcomes(t *testing.T) {
 		"not connected":         {"127.0.0.1:1", context.WithCancel, nil, nil, "2 false 0 UF Unavailable"},
 		"route's timeout":       {startBackend(t, hang), context.WithCancel, &call.Route{Timeout: 50 * time.Millisecond}, nil, "0 false 0 UT DeadlineExceeded"},
 		"route's limit":         {silent.Addr().String(), context.WithCancel, &call.Route{MaxStreamDuration: 50 * time.Millisecond}, nil, "0 false 0 DT DeadlineExceeded"},
+		"nothing happens":       {startBackend(t, hang), context.WithCancel, &call.Route{IdleTimeout: 50 * time.Millisecond}, nil, "0 false 0 SI DeadlineExceeded"},
 		"filter refuses":        {startBackend(t, named("x")), context.WithCancel, nil, refuse, "3 false 0 - Internal"},
 		"metadata refused":      {startBackend(t, hang), context.WithCancel, binary, nil, "3 false 0 - Internal"},
 		"filter rewrites":       {startBackend(t, failing(codes.Internal)), context.WithCancel, nil, rewrite, "0 true 200 - Internal"},
@@ -203,6 +204,46 @@ func TestXDSFilterStillWaits(t *testing.T) {
 			}
 			for len(asked) > 0 {
 				<-asked
+			}
+		})
+	}
+}
+
+// 1.23, 1.44: nor is a call whose time is over kept by a client that does not
+// read.
+func TestXDSClientDoesNotRead(t *testing.T) {
+	for want, rt := range map[call.Flags]*call.Route{
+		call.UpstreamRequestTimeout: {Timeout: 50 * time.Millisecond},
+		call.DurationTimeout:        {MaxStreamDuration: 50 * time.Millisecond},
+		call.StreamIdleTimeout:      {IdleTimeout: 50 * time.Millisecond},
+	} {
+		t.Run(want.String(), func(t *testing.T) {
+			cl := cluster.New(cluster.Config{Name: "c", Options: &call.UpstreamOptions{}})
+			set := &telling{cl, make(chan call.Outcome, 1)}
+			cl.Update(endpoints(startBackend(t, flood)))
+			d := served(t, &call.Manager{Director: directorFunc(func(*call.Call) (call.Decision, error) {
+				return call.Decision{Backends: set, Route: rt}, nil
+			})})
+			h, handled := watched(grpcproxy.TransparentHandler(d.Direct))
+			cs := stream(t, testContext(t), startProxy(t, h))
+			_ = cs.CloseSend()
+			select {
+			case err := <-handled:
+				if status.Code(err) != codes.DeadlineExceeded {
+					t.Errorf("the handler returned %v", err)
+				}
+			case <-testContext(t).Done():
+				t.Fatal("the handler is kept")
+			}
+			var err error
+			for err == nil {
+				_, err = recv(cs)
+			}
+			if status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("the client, when it reads: %v", err)
+			}
+			if o := <-set.done; o.Flags != want || codes.Code(o.Code) != codes.DeadlineExceeded {
+				t.Errorf("the set was told %+v", o)
 			}
 		})
 	}
