@@ -111,6 +111,8 @@ func TestXDSDirector(t *testing.T) {
                 route: {cluster: full}
               - match: {prefix: /gone.}
                 route: {cluster: prod, host_rewrite_header: no-such-header, regex_rewrite: {pattern: {regex: .*}, substitution: ""}}
+              - match: {prefix: /weighted.}
+                route: {host_rewrite_header: to, append_x_forwarded_host: true, weighted_clusters: {clusters: [{name: prod, weight: 1, host_rewrite_literal: weighted}]}}
               - match: {prefix: /named.}
                 route: {cluster_header: to}
               - match: {prefix: /acme.}
@@ -156,6 +158,20 @@ func TestXDSDirector(t *testing.T) {
 	md = <-seen
 	if got := fmt.Sprint(md.Get(":authority"), md.Get("method")); got != "[api.example.com] [/gone.Service/Call]" {
 		t.Errorf("the backend saw %s", got)
+	}
+	// A route's rewrite comes after a weighted cluster's.
+	for to, want := range map[string]string{"": "[weighted] []", "there": "[there] [weighted]"} {
+		toCtx := ctx
+		if to != "" {
+			toCtx = metadata.AppendToOutgoingContext(ctx, "to", to)
+		}
+		if err := cc.Invoke(toCtx, "/weighted.Service/Call", &grpcproxy.Frame{}, new(grpcproxy.Frame), grpc.ForceCodecV2(grpcproxy.Codec())); err != nil {
+			t.Error(err)
+		}
+		md = <-seen
+		if got := fmt.Sprint(md.Get(":authority"), md.Get("x-forwarded-host")); got != want {
+			t.Errorf("hosts: %s, want %s", got, want)
+		}
 	}
 	for m, want := range map[string]codes.Code{
 		"/acme.internal.X/Y":    codes.PermissionDenied,

@@ -306,6 +306,7 @@ func (c *xdsChannel) NewStream(ctx context.Context, desc *grpc.StreamDesc, _ str
 			method = cmp.Or(rt.Rewrite.Path(&b.call), method)
 		}
 		if rt.Rewrite.Host != nil {
+			authority = cmp.Or(rt.Rewrite.Base, authority)
 			if h := rt.Rewrite.Host(&b.call, b.host); h != "" {
 				if rt.Rewrite.AppendHost {
 					ctx = forwardedHost(ctx, authority)
