@@ -20,13 +20,13 @@ type body struct {
 	off         int       // of pos in cur
 
 	base, pos, end int64
-	memory         int64 // of its chunks and trailers, and callMemory if it has any
+	memory         int64 // of its chunks and extra, and callMemory if it has any
 	credited       int64
 
 	keep     bool         // bytes before pos stay
 	done     bool         // the sender ended: no more bytes
 	trailers *hpack.Block // come after the last byte; owned; nil: none
-	trailing int          // of memory
+	extra    int          // bytes of trailers, and of what a director has seen
 }
 
 // empty reports that the receiver has taken all that came.
@@ -107,8 +107,15 @@ func (q *body) own(c *Core, n int) {
 func (q *body) follow(c *Core, b *hpack.Block) {
 	q.trailers = c.block()
 	q.trailers.CopyFrom(b)
-	q.trailing = q.trailers.Size()
-	q.own(c, q.trailing)
+	q.keepExtra(c, q.trailers.Size())
+}
+
+// keepExtra notes n bytes that stay until the end and are not in chunks.
+func (q *body) keepExtra(c *Core, n int) {
+	if n > 0 {
+		q.extra += n
+		q.own(c, n)
+	}
 }
 
 // next returns stored bytes from pos on, in one piece; nil if there are none.
@@ -212,9 +219,9 @@ func (q *body) free(c *Core) {
 		ch = next
 	}
 	c.queued -= q.end - q.base
-	if q.trailers != nil {
-		q.own(c, -q.trailing)
-		c.putBlock(q.trailers)
+	if q.extra > 0 {
+		q.own(c, -q.extra)
 	}
+	c.putBlock(q.trailers)
 	*q = body{}
 }

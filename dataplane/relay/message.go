@@ -256,6 +256,7 @@ func (x *Exchange) look() {
 	x.peeking = false
 	pk.Done = true
 	x.peeked = grow(x.peeked, have)
+	q.keepExtra(x.core, have)
 	q.peek(messageHead, x.peeked)
 	pk.Message = call.Message{Compressed: head[0]&flagCompressed != 0, Data: x.peeked}
 	x.direct()

@@ -729,6 +729,35 @@ func TestEvictTrailers(t *testing.T) {
 	}
 }
 
+// TestPeekedIsMemory: what a director has seen of a request stays until the
+// call's end, and is memory for as long.
+func TestPeekedIsMemory(t *testing.T) {
+	s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) { m.Director = peeking{m.Director} })
+	const size = simBlock
+	r := s.call(&rpc{grpc: true, reqLen: size})
+	s.reply(r, 0, false, headersOf(r)...) // the request is not kept for a retry any more
+	if m := s.wk.core.Memory(); m < size/2 {
+		t.Errorf("%d bytes of memory, with a message of %d that a director has seen", m, size)
+	}
+	s.client.rst(r.s, http2.ErrCodeCancel)
+	r.end("cancelled")
+	s.settleNow()
+	if m := s.wk.core.Memory(); m != 0 {
+		t.Errorf("%d bytes of memory after the call", m)
+	}
+	s.finish()
+}
+
+// peeking is a Director that looks at the first message before another decides.
+type peeking struct{ call.Director }
+
+func (p peeking) Direct(c *call.Call) (call.Decision, error) {
+	if !c.Peek.Done {
+		return call.Decision{}, call.ErrPeek
+	}
+	return p.Director.Direct(c)
+}
+
 // TestDrainLetsCallsFinish: two GOAWAYs, the call in progress ends well, then
 // the connection closes.
 func TestDrainLetsCallsFinish(t *testing.T) {
