@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -72,10 +73,13 @@ func (q *queue) want(ranges ...int) {
 	}
 }
 
-// TestPendings: who leaves for a newcomer.
+// TestPendings: who leaves for a newcomer. Time stands still but for what is
+// passed as one.
 func TestPendings(t *testing.T) {
-	t0 := time.Now()
-	t.Run("the oldest", func(t *testing.T) {
+	run := func(name string, test func(t *testing.T, t0 time.Time)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { test(t, time.Now()) }) })
+	}
+	run("the oldest", func(t *testing.T, t0 time.Time) {
 		q := queue{t: t}
 		q.add(t0, maxPending, stepHello)
 		q.want()
@@ -92,15 +96,15 @@ func TestPendings(t *testing.T) {
 			t.Errorf("%d are left", q.ps.n)
 		}
 	})
-	t.Run("of the greater kind", func(t *testing.T) {
+	run("of the greater kind", func(t *testing.T, t0 time.Time) {
 		const answers = maxPending * 3 / 4
 		q := queue{t: t}
 		q.add(t0, maxPending-answers, stepHello)
 		q.add(t0, answers, stepAnswer)
-		q.add(time.Now(), 1, stepHello)
+		q.add(t0, 1, stepHello)
 		q.want(maxPending-answers, maxPending-answers+1)
 	})
-	t.Run("nobody whose turn comes", func(t *testing.T) {
+	run("nobody whose turn comes", func(t *testing.T, t0 time.Time) {
 		q := queue{t: t}
 		q.add(t0, maxPending, stepTurn)
 		if _, ok := q.ps.add(t0.Add(roomTime), 0, func(error) {}, &q.stats); ok {
@@ -111,7 +115,7 @@ func TestPendings(t *testing.T) {
 			t.Error("there is no room although one has left")
 		}
 	})
-	t.Run("nobody who has just come", func(t *testing.T) {
+	run("nobody who has just come", func(t *testing.T, t0 time.Time) {
 		q := queue{t: t}
 		q.add(t0, maxPending, stepHello)
 		for late, want := range map[time.Duration]bool{crowdedTime - 1: false, crowdedTime: true} {
@@ -120,7 +124,7 @@ func TestPendings(t *testing.T) {
 			}
 		}
 	})
-	t.Run("those who take long, in a half full house", func(t *testing.T) {
+	run("those who take long, in a half full house", func(t *testing.T, t0 time.Time) {
 		q := queue{t: t}
 		q.add(t0, maxPending/2-1, stepHello)
 		late := t0.Add(pressedTime)
