@@ -15,9 +15,9 @@ import (
 const refusedAgain = 30 * time.Second
 
 // knownCache keeps go-control-plane's cache from sending what a
-// state-of-the-world client has seen already, and from sending nothing to one
-// that asks for "*". (A delta client is sent
-// differences anyway.) Two cases are left to it by the server:
+// state-of-the-world client has seen already, nothing to one that asks for "*",
+// and everything to one that has taken back all that it asked for. (A delta
+// client is sent differences anyway.) Two cases are left to it by the server:
 //
 //   - The first request of a stream says which version the proxy has. The
 //     protocol allows to send nothing if the subscription is to all resources;
@@ -31,8 +31,11 @@ type knownCache struct {
 
 // CreateWatch implements cachev3.ConfigWatcher.
 func (c *knownCache) CreateWatch(req *cachev3.Request, sub cachev3.Subscription, value chan cachev3.Response) (func(), error) {
-	if sub.IsWildcard() && len(req.GetResourceNames()) > 0 {
+	switch {
+	case sub.IsWildcard() && len(req.GetResourceNames()) > 0:
 		req = wildcard(req)
+	case !sub.IsWildcard() && len(sub.SubscribedResources()) == 0:
+		return func() {}, nil // it wants nothing; v0.14.0 takes no names for all
 	}
 	snap, err := c.GetSnapshot(nodeKey(req.GetNode()))
 	st, ok := snap.(*state)

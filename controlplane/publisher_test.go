@@ -178,6 +178,18 @@ func TestSilentProxy(t *testing.T) {
 	})
 }
 
+// A proxy that has taken back all routes is not waited for when they change.
+func TestUnsubscribedRoutes(t *testing.T) {
+	inFleet(t, func(f *fleet) {
+		f.connected()
+		f.p.nodes.request(streamID{false, 1}, request{url: rds, nonce: strconv.Itoa(f.nonce)})
+		f.moveToB()
+		f.answer(1, cds, "")
+		f.answer(1, eds, "", "b")
+		f.want("no routes are used", "b | b")
+	})
+}
+
 // What comes while a change is under way does not make it forget what it waits
 // for.
 func TestChangeDuringChange(t *testing.T) {

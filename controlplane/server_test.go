@@ -325,6 +325,52 @@ func TestServeOrders(t *testing.T) {
 	}
 }
 
+// A proxy that has taken back all names of a type is not sent all routes there
+// are when they change. When it asks again it gets what there is.
+func TestServeUnsubscribed(t *testing.T) {
+	dir := t.TempDir()
+	oneCluster().generation(t, dir, "1")
+	s := serve(t, dir)
+	p := s.connect(t)
+	p.ask(cds)
+	p.ack(p.want(cds, "a"))
+	p.ask(eds, "a")
+	p.ack(p.want(eds, "a"), "a")
+	p.ask(rds, "r")
+	first := p.want(rds, "r")
+	p.ack(first, "r")
+	p.ack(first) // as a request without names
+	p.nothing(quiet)
+	files{
+		"edge/clusters.yaml":  resourcesYAML(clusterYAML("b")),
+		"edge/endpoints.yaml": resourcesYAML(endpointsYAML("b", 1)),
+		"edge/routes.yaml":    resourcesYAML(routesYAML("r", "b"), routesYAML("other", "b")),
+	}.generation(t, dir, "2")
+	for clusters := 2; clusters > 0; { // both, then b alone; endpoints in between
+		r := p.recv(longest)
+		switch r.GetTypeUrl() {
+		case cds:
+			if len(r.GetResources()) != clusters {
+				t.Fatalf("%d clusters came, want %d", len(r.GetResources()), clusters)
+			}
+			clusters--
+			p.ack(r)
+		case eds:
+			p.ack(r, "b")
+		default:
+			t.Fatalf("%s came, or nothing: %v", shortType(r.GetTypeUrl()), r)
+		}
+	}
+	for r := p.recv(quiet); r != nil; r = p.recv(quiet) {
+		if r.GetTypeUrl() != eds {
+			t.Fatalf("%s came", shortType(r.GetTypeUrl()))
+		}
+		p.ack(r, "b")
+	}
+	p.ack(first, "r")
+	p.want(rds, "r")
+}
+
 // A restarted control plane gives the same versions. Of types of which a proxy
 // has all, it sends nothing; of others the same version again, once.
 func TestServeRestart(t *testing.T) {

@@ -158,6 +158,8 @@ func (t *typeTrack) got(name string) bool {
 // stands reports how the stream stands to a set of resources.
 func (t *typeTrack) stands(want *typeSet) verdict {
 	switch {
+	case !t.wildcard && len(t.names) == 0:
+		return accepted // it uses none any more, and is sent none
 	case t.Nacked != "" && t.Nacked == want.version:
 		return refused
 	case t.Acked == want.version && t.Nacked == "":
