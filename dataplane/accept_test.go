@@ -15,11 +15,11 @@ import (
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/listener"
+	"github.com/sluice-proxy/sluice/internal/leaktest"
 	"github.com/sluice-proxy/sluice/test/echo"
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // failing is a listening socket that fails with each of errs in turn.
 type failing struct {

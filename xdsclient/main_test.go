@@ -3,7 +3,7 @@ package xdsclient
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/sluice-proxy/sluice/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }

@@ -20,8 +20,8 @@ import (
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	ours "github.com/sluice-proxy/sluice/dataplane/h2/hpack"
+	"github.com/sluice-proxy/sluice/internal/leaktest"
 	"github.com/sluice-proxy/sluice/internal/tlstest"
-	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -150,11 +150,7 @@ func (r *rig) end() {
 	}
 	_ = r.srv.Close()
 	r.wg.Wait()
-	err := goleak.Find() // which waits for half a second
-	for end := time.Now().Add(patience); err != nil && time.Now().Before(end); {
-		err = goleak.Find()
-	}
-	if err != nil {
+	if err := leaktest.Find(); err != nil {
 		r.t.Error(err)
 	}
 }
