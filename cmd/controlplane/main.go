@@ -20,6 +20,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// As the data plane: what rotates logs, or closes a terminal, ends no streams.
+	// The directory is followed without being told.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1)
 	if err := root().ExecuteContext(ctx); err != nil {
 		for _, fault := range controlplane.Faults(err) {
 			fmt.Fprintln(os.Stderr, "controlplane:", fault)

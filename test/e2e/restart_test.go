@@ -2,8 +2,38 @@ package e2e
 
 import (
 	"fmt"
+	"net"
+	"syscall"
 	"testing"
+	"time"
 )
+
+// TestControlPlaneSignals: SIGHUP and SIGUSR1 do not end the control plane,
+// SIGTERM does.
+func TestControlPlaneSignals(t *testing.T) {
+	dir := newConfigDir(t, "edge")
+	dir.put(t, "clusters.yaml", cluster("blue"))
+	addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	cp := start(t, "controlplane", "controlplane", "serve", "--config", dir.root, "--listen", addr)
+	eventually(t, "the control plane listens", func() error {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM} {
+		cp.Signal(sig)
+	}
+	select {
+	case <-cp.Done():
+	case <-time.After(longest):
+		t.Fatal("SIGTERM does not end it")
+	}
+	if got := cp.Exit(); got != "exit status 0" {
+		t.Errorf("it ended with %q\n%s", got, cp.Report())
+	}
+}
 
 // TestControlPlaneRestart:
 //  1. two proxies under load; the control plane is killed (no goodbye);
