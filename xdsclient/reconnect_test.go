@@ -3,6 +3,7 @@ package xdsclient
 import (
 	"errors"
 	"io"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -181,6 +182,51 @@ func TestRefusedAgain(t *testing.T) {
 			h.requests("CDS version=good nonce=y error=a")
 		}))
 	}
+}
+
+// A server that resends at once what was refused, under a new version and so that
+// the reason is a new one, is not told so in a loop; one that takes its time is
+// told at once, also what comes after a refusal that waits.
+func TestRefusedForNewReasons(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, onceNode)
+		defer h.stop()
+		h.client.Subscribe(ClusterType, wildcard())
+		h.requests("CDS node")
+		n := 0
+		refuse := func() string {
+			n++
+			s := strconv.Itoa(n)
+			h.respond(ClusterType, s, s).Done(errors.New("bad " + s))
+			return "CDS nonce=" + s + " error=bad " + s
+		}
+		h.requests(refuse())
+		told := 0
+		refuse()
+		for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			synctest.Wait()
+			if got := h.server.takeRequests(); len(got) > 0 {
+				told++
+				refuse()
+			}
+		}
+		if told != 19 && told != 20 {
+			t.Errorf("%d NACKs in a second, want 20 or 19", told)
+		}
+		for range 3 {
+			time.Sleep(time.Second)
+			h.server.takeRequests()
+			h.requests(refuse())
+		}
+		for range 9 { // the last one waits for seconds
+			h.respond(ClusterType, "same", "w").Done(errors.New("same"))
+			time.Sleep(time.Second)
+		}
+		h.server.takeRequests()
+		want := refuse()
+		time.Sleep(100 * time.Millisecond)
+		h.requests(want)
+	})
 }
 
 // A server that resends without waiting for the NACK does not put it off.

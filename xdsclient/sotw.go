@@ -298,6 +298,12 @@ func (s *sotw) answered(r *Response, err error, now time.Time) {
 // for the same reason as the last one: somebody may be trying to mend it.
 const newVersions = 2
 
+// newReasons is the part of Backoff.Base that lies between refusals of new
+// versions for new reasons: 50 ms with the default. A person does not notice it,
+// and a server that makes a version of each resend, whose faults come in an order
+// of their own, is not told so thousands of times a second.
+const newReasons = 10
+
 // refusalWait is how long a refusal waits before it is told. A server that
 // resends at once what was refused would be told so thousands of times a second;
 // one that takes its time is answered at once, and one that does not wait for
@@ -312,7 +318,8 @@ func (s *sotw) refusalWait(t *typeState, version, reason string, now time.Time) 
 		n = min(n, newVersions)
 	default:
 		t.refusals = 0
-		return 0
+		gap := s.refuse.Base / newReasons
+		return max(0, min(t.told.Add(gap).Sub(now), gap))
 	}
 	if left := t.told.Sub(now); left > 0 {
 		return left
