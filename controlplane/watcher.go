@@ -30,8 +30,8 @@ const (
 type watcher struct {
 	root string
 	log  *slog.Logger
-	fs   *fsnotify.Watcher
-	real string // where root leads, or led when it was there
+	fs   *fsnotify.Watcher // nil: the kernel has none left, and polling finds what changes
+	real string            // where root leads, or led when it was there
 
 	inside map[string]bool // folders of which everything counts
 	points map[string]bool // files and links elsewhere that count
@@ -45,8 +45,9 @@ func newWatcher(root string, log *slog.Logger) (*watcher, error) {
 		return nil, err
 	}
 	f, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, err
+	if err != nil { // Linux has 128 for a user, and a machine many programs
+		log.Warn("changes are only looked for now and then", "interval", pollTime, "reason", err)
+		f = nil
 	}
 	w := &watcher{root: root, log: log, fs: f}
 	w.watch()
@@ -85,6 +86,19 @@ func (w *watcher) watch() bool {
 		want[filepath.Dir(p)] = true
 	}
 	w.inside, w.points = inside, points
+	if e := w.subscribe(want); err == nil {
+		err = e
+	}
+	w.complain(err)
+	return real != ""
+}
+
+// subscribe makes the kernel report what happens in the folders given, and in no
+// others.
+func (w *watcher) subscribe(want map[string]bool) (err error) {
+	if w.fs == nil {
+		return nil
+	}
 	for _, dir := range w.fs.WatchList() {
 		if !want[dir] {
 			_ = w.fs.Remove(dir) // it may be gone
@@ -96,15 +110,15 @@ func (w *watcher) watch() bool {
 			err = e
 		}
 	}
-	w.complain(err)
-	return real != ""
+	return err
 }
 
 // linksIn returns the links among the groups' folders and their files.
 func linksIn(root string) (links []string) {
-	for _, pattern := range []string{"*", filepath.Join("*", "*")} {
-		found, _ := filepath.Glob(filepath.Join(root, pattern)) // the pattern is good
+	for _, pattern := range []string{"*", "*/*"} {
+		found, _ := fs.Glob(os.DirFS(root), pattern) // the pattern is good
 		for _, f := range found {
+			f = filepath.Join(root, filepath.FromSlash(f))
 			if st, err := os.Lstat(f); err == nil && st.Mode()&fs.ModeSymlink != 0 {
 				links = append(links, f)
 			}
@@ -162,7 +176,12 @@ func (w *watcher) complain(err error) {
 // run calls changed after each change, and now and then without one, until ctx
 // is done.
 func (w *watcher) run(ctx context.Context, changed func()) {
-	defer func() { _ = w.fs.Close() }() // nothing to do about it
+	var events <-chan fsnotify.Event
+	var faults <-chan error
+	if w.fs != nil {
+		defer func() { _ = w.fs.Close() }() // nothing to do about it
+		events, faults = w.fs.Events, w.fs.Errors
+	}
 	// What changed before the folders were watched.
 	present := w.watch()
 	changed()
@@ -181,12 +200,12 @@ func (w *watcher) run(ctx context.Context, changed func()) {
 		case <-ctx.Done():
 			return
 		case <-poll.C:
-		case e := <-w.fs.Events:
+		case e := <-events:
 			if !w.ours(e) {
 				continue // and the poll comes when it would have
 			}
 			w.settle(ctx)
-		case err := <-w.fs.Errors:
+		case err := <-faults:
 			w.complain(err)
 		}
 		if ctx.Err() != nil {

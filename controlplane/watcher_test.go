@@ -5,7 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -138,4 +141,41 @@ func TestWatcherPollsBesideOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	notices("where the link leads is there")
+}
+
+// Without the kernel's help changes are found by polling.
+func TestWatcherPolls(t *testing.T) {
+	root := files{"edge/a.yaml": "1"}.dir(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := &watcher{root: root, log: discardLogger()}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var loads atomic.Int32
+		go w.run(ctx, func() { loads.Add(1) })
+		at := func(d time.Duration, want int32) {
+			t.Helper()
+			time.Sleep(d)
+			synctest.Wait()
+			if got := loads.Load(); got != want {
+				t.Errorf("it was loaded %d times, want %d", got, want)
+			}
+		}
+		at(0, 1)
+		at(pollTime, 2)
+		if err := os.RemoveAll(root); err != nil {
+			t.Fatal(err)
+		}
+		at(pollTime, 3)
+		at(missingTime, 4) // it is gone
+	})
+}
+
+// The directory's name may be what is a glob elsewhere.
+func TestLinksIn(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "v[1]*")
+	files{"..v/a.yaml": "1", "edge": "-> ..v", "core/a.yaml": "-> ../..v/a.yaml"}.write(t, root)
+	want := []string{filepath.Join(root, "edge"), filepath.Join(root, "core", "a.yaml")}
+	if got := linksIn(root); !slices.Equal(got, want) {
+		t.Errorf("links %q, want %q", got, want)
+	}
 }
