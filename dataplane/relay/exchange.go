@@ -242,10 +242,12 @@ func (x *Exchange) direct() {
 			x.look()
 			return
 		}
+		x.core.Counters.Inc(x.m.Scope, call.RqTotal)
 		x.dec.Route = dec.Route // what it does to responses
 		x.fail(err)
 		return
 	}
+	x.core.Counters.Inc(x.m.Scope, call.RqTotal)
 	x.dec = dec
 	if x.heeds {
 		x.heedHeaders()

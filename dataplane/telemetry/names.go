@@ -16,8 +16,8 @@ var httpNames = [call.DownstreamCounters]string{
 	call.DownstreamCxDrainClose:    "downstream_cx_drain_close",
 	call.DownstreamCxIdleTimeout:   "downstream_cx_idle_timeout",
 	call.DownstreamCxMaxDuration:   "downstream_cx_max_duration_reached",
-	call.DownstreamCxRxBytes:       "downstream_cx_rx_bytes",
-	call.DownstreamCxTxBytes:       "downstream_cx_tx_bytes",
+	call.DownstreamCxRxBytes:       "downstream_cx_rx_bytes_total",
+	call.DownstreamCxTxBytes:       "downstream_cx_tx_bytes_total",
 	call.DownstreamRqTotal:         "downstream_rq_total",
 	call.DownstreamRqActive:        "downstream_rq_active",
 	call.DownstreamRqCompleted:     "downstream_rq_completed",
@@ -51,8 +51,8 @@ var clusterNames = [call.UpstreamCounters]string{
 	call.UpstreamCxIdleTimeout:         "upstream_cx_idle_timeout",
 	call.UpstreamCxMaxRequests:         "upstream_cx_max_requests",
 	call.UpstreamCxProtocolError:       "upstream_cx_protocol_error",
-	call.UpstreamCxRxBytes:             "upstream_cx_rx_bytes",
-	call.UpstreamCxTxBytes:             "upstream_cx_tx_bytes",
+	call.UpstreamCxRxBytes:             "upstream_cx_rx_bytes_total",
+	call.UpstreamCxTxBytes:             "upstream_cx_tx_bytes_total",
 	call.UpstreamCxCloseNotify:         "upstream_cx_close_notify",
 	call.UpstreamRqTotal:               "upstream_rq_total",
 	call.UpstreamRqActive:              "upstream_rq_active",
@@ -98,10 +98,15 @@ var layouts = map[Kind]layout{
 
 // stat is a stat of the scope called scope.
 func (l *layout) stat(scope, name string, value uint64) Stat {
-	return Stat{
+	s := Stat{
 		Name: l.prefix + "." + scope + "." + name, Value: value, Gauge: isGauge(name),
 		Base: l.prefix + "." + name, Label: l.label, LabelValue: scope,
 	}
+	if rest, ok := strings.CutSuffix(s.Base, "xx"); ok { // rq_5xx is rq_xx of class 5
+		class := len(rest) - 1
+		s.Base, s.Label2, s.Label2Value = rest[:class]+"xx", "envoy_response_code_class", rest[class:]
+	}
+	return s
 }
 
 // isGauge reports whether a stat goes down as well as up.

@@ -44,6 +44,8 @@ func TestCollect(t *testing.T) {
 	one := make([][]uint64, 3)
 	one[in.Index] = make([]uint64, call.DownstreamCounters)
 	one[in.Index][call.DownstreamRqTotal] = 5
+	one[in.Index][call.DownstreamRq5xx] = 1
+	one[in.Index][call.DownstreamCxRxBytes] = 9
 	one[web.Index] = make([]uint64, call.UpstreamCounters)
 	one[web.Index][call.UpstreamRqActive] = 2
 	two := make([][]uint64, 2)
@@ -58,11 +60,13 @@ func TestCollect(t *testing.T) {
 		}
 	}
 	want := map[string]uint64{
-		"http.ingress.downstream_rq_total":   12,
-		"cluster.web.v1.upstream_rq_active":  2,
-		"cluster.web.v1.http2.rapid_reset":   4,
-		"cluster_manager.cds.update_success": 3,
-		"server.live":                        1,
+		"http.ingress.downstream_rq_total":          12,
+		"http.ingress.downstream_rq_5xx":            1,
+		"http.ingress.downstream_cx_rx_bytes_total": 9,
+		"cluster.web.v1.upstream_rq_active":         2,
+		"cluster.web.v1.http2.rapid_reset":          4,
+		"cluster_manager.cds.update_success":        3,
+		"server.live":                               1,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("stats that are not zero (-want +got):\n%s", diff)
@@ -75,6 +79,7 @@ func TestCollect(t *testing.T) {
 	for _, line := range []string{
 		"# TYPE envoy_http_downstream_rq_total counter\n" + `envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix="ingress"} 12`,
 		"# TYPE envoy_cluster_upstream_rq_active gauge\n" + `envoy_cluster_upstream_rq_active{envoy_cluster_name="web.v1"} 2`,
+		`envoy_http_downstream_rq_xx{envoy_http_conn_manager_prefix="ingress",envoy_response_code_class="5"} 1`,
 		`envoy_cluster_http2_rapid_reset{envoy_cluster_name="web.v1"} 4`,
 		"envoy_cluster_manager_cds_update_success 3",
 	} {
