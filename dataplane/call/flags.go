@@ -31,9 +31,10 @@ const (
 	OverloadManager                          // OM
 	DropOverload                             // DO
 	NoFilterConfig                           // NFCF
+	UnconditionalDrop                        // UDO
 )
 
-var flagWords = [...]string{"UH", "UF", "UO", "NR", "URX", "NC", "DT", "DC", "DR", "LR", "UT", "UC", "UR", "DI", "FI", "RL", "UAEX", "SI", "DPE", "UPE", "OM", "DO", "NFCF"}
+var flagWords = [...]string{"UH", "UF", "UO", "NR", "URX", "NC", "DT", "DC", "DR", "LR", "UT", "UC", "UR", "DI", "FI", "RL", "UAEX", "SI", "DPE", "UPE", "OM", "DO", "NFCF", "UDO"}
 
 // String returns the flags' words joined by commas, "-" if there is none.
 func (f Flags) String() string {

@@ -102,4 +102,6 @@ var (
 	ReplyNoHealthy    = &Reply{HTTP: 503, GRPC: Unavailable, Flag: NoHealthyUpstream, Detail: "no_healthy_upstream", Message: "no healthy upstream"}
 	ReplyOverflow     = &Reply{HTTP: 503, GRPC: Unavailable, Flag: UpstreamOverflow, Detail: "upstream_reset_before_response_started{overflow}", Message: "upstream connect error or disconnect/reset before headers. reset reason: overflow"}
 	ReplyDropOverload = &Reply{HTTP: 503, GRPC: Unavailable, Flag: DropOverload, Detail: "drop_overload", Message: "drop overload"}
+	// ReplyDropAll is the ReplyDropOverload of a cluster that drops every call.
+	ReplyDropAll = &Reply{HTTP: 503, GRPC: Unavailable, Flag: UnconditionalDrop, Detail: "unconditional_drop_overload", Message: "unconditional drop overload", of: ReplyDropOverload}
 )

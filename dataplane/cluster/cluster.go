@@ -74,6 +74,9 @@ func (c *Cluster) Pick(cl *call.Call, attempt int) (call.Host, error) {
 	// A drop is decided once per call, not again for its retries.
 	if attempt == 0 && len(s.drops) > 0 && s.drop(cl.Draw) {
 		c.acc.dropped.Add(1)
+		if s.dropsAll {
+			return nil, call.ReplyDropAll
+		}
 		return nil, call.ReplyDropOverload
 	}
 	h := s.pick(cl, attempt)

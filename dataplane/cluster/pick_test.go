@@ -268,7 +268,7 @@ func TestDropOverloads(t *testing.T) {
 	for range n {
 		switch _, err := c.Pick(&call.Call{Draw: rnd.Uint64()}, 0); {
 		case err == nil:
-		case errors.Is(err, call.ReplyDropOverload):
+		case errors.Is(err, call.ReplyDropOverload) && !errors.Is(err, call.ReplyDropAll):
 			dropped++
 		default:
 			t.Fatal(err)
@@ -285,7 +285,7 @@ func TestDropOverloads(t *testing.T) {
 	a.DropOverloads = []DropOverload{{"all", 1_000_000}}
 	c.Update(a)
 	for range 1000 {
-		if _, err := c.Pick(&call.Call{Draw: rnd.Uint64()}, 0); !errors.Is(err, call.ReplyDropOverload) {
+		if _, err := c.Pick(&call.Call{Draw: rnd.Uint64()}, 0); !errors.Is(err, call.ReplyDropOverload) || !errors.Is(err, call.ReplyDropAll) {
 			t.Fatalf("all are to be dropped: %v", err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 type set struct {
 	hosts            []*Host // all of them, in the assignment's order
 	drops            []DropOverload
+	dropsAll         bool // one of drops takes every call
 	overprovisioning uint32
 	weightedHealth   bool
 	levels           []LevelStatus

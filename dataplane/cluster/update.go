@@ -20,6 +20,7 @@ func (c *Cluster) Update(a *Assignment) (changed bool) {
 	next := &set{
 		hosts:            make([]*Host, 0, len(old.hosts)),
 		drops:            a.DropOverloads,
+		dropsAll:         slices.ContainsFunc(a.DropOverloads, func(d DropOverload) bool { return d.PerMillion >= 1_000_000 }),
 		overprovisioning: a.Overprovisioning,
 		weightedHealth:   a.WeightedPriorityHealth,
 	}

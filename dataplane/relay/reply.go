@@ -86,6 +86,11 @@ var (
 	fieldStatus200   = hpack.NewField(":status", "200")
 	fieldContentGRPC = hpack.NewField("content-type", "application/grpc")
 	fieldContentText = hpack.NewField("content-type", "text/plain")
+
+	fieldOverloaded   = hpack.NewField("x-envoy-overloaded", "true")
+	fieldDropOverload = hpack.NewField("x-envoy-drop-overload", "true")
+	fieldDropAll      = hpack.NewField("x-envoy-unconditional-drop-overload", "true")
+
 	fieldsGRPCStatus = func() (f [call.Unauthenticated + 1]hpack.Field) {
 		for i := range f {
 			f[i] = hpack.NewField("grpc-status", strconv.Itoa(i))
@@ -146,7 +151,7 @@ func (x *Exchange) reply(rp *call.Reply) {
 func (x *Exchange) replyHeaders(rp *call.Reply) []hpack.Field {
 	b := x.core.replyBlock()
 	b.Append(hpack.NewField(":status", strconv.Itoa(rp.HTTP)))
-	b.Fields = append(b.Fields, rp.Headers...)
+	x.ownHeaders(b, rp)
 	x.routeResponse(b)
 	b.Fields[0] = fieldStatus200
 	if i := x.head.Index(hdr.ContentType); i >= 0 {
@@ -204,7 +209,7 @@ func (x *Exchange) replyHTTP(rp *call.Reply) {
 func (x *Exchange) replyHTTPHeaders(rp *call.Reply, status int, body []byte) *hpack.Block {
 	b := x.core.replyBlock()
 	b.Append(hpack.NewField(":status", strconv.Itoa(status)))
-	b.Fields = append(b.Fields, rp.Headers...)
+	x.ownHeaders(b, rp)
 	// As in Envoy the route's mutations see no body: its type may be theirs, its
 	// length is not.
 	x.routeResponse(b)
@@ -218,6 +223,22 @@ func (x *Exchange) replyHTTPHeaders(rp *call.Reply, status int, body []byte) *hp
 		b.AppendCopy("content-length", strconv.Itoa(len(body)))
 	}
 	return b
+}
+
+// ownHeaders adds the reply's headers, and Envoy's of clusters that refuse calls.
+func (x *Exchange) ownHeaders(b *hpack.Block, rp *call.Reply) {
+	b.Fields = append(b.Fields, rp.Headers...)
+	if !x.m.EnvoyHeaders {
+		return
+	}
+	switch {
+	case rp.Flag&call.UpstreamOverflow != 0:
+		b.Append(fieldOverloaded)
+	case rp.Flag&call.DropOverload != 0:
+		b.Append(fieldDropOverload)
+	case rp.Flag&call.UnconditionalDrop != 0:
+		b.Append(fieldDropAll)
+	}
 }
 
 // routeResponse applies what the route does to responses.

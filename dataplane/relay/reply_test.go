@@ -93,3 +93,33 @@ func TestIsGRPC(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedByCluster: replies for a cluster that takes no more calls say so
+// in Envoy's headers, unless these are suppressed.
+func TestRefusedByCluster(t *testing.T) {
+	for _, tt := range []struct {
+		rp   *call.Reply
+		want string
+	}{
+		{call.ReplyOverflow, "x-envoy-overloaded"},
+		{call.ReplyDropOverload, "x-envoy-drop-overload"},
+		{call.ReplyDropAll, "x-envoy-unconditional-drop-overload"},
+		{call.ReplyNoHealthy, ""},
+	} {
+		for _, told := range []bool{true, false} {
+			want := []string{":status", "503"}
+			if told && tt.want != "" {
+				want = append(want, tt.want, "true")
+			}
+			x := headerExchange(&call.Manager{EnvoyHeaders: told}, &call.Route{}, &call.Conn{})
+			if diff := cmp.Diff(want, fieldsOf(x.replyHTTPHeaders(tt.rp, 503, nil).Fields)); diff != "" {
+				t.Errorf("%s, told %v, not gRPC (-want +got):\n%s", tt.rp.Detail, told, diff)
+			}
+			want = append([]string{":status", "200"}, want[2:]...)
+			want = append(want, "content-type", "application/grpc", "grpc-status", "14", "grpc-message", tt.rp.Message)
+			if diff := cmp.Diff(want, fieldsOf(x.replyHeaders(tt.rp))); diff != "" {
+				t.Errorf("%s, told %v, gRPC (-want +got):\n%s", tt.rp.Detail, told, diff)
+			}
+		}
+	}
+}

@@ -237,7 +237,7 @@ func (x *Exchange) countRefusal(err error) {
 		x.core.Counters.Inc(set.Scope(), call.UpstreamCxNoneHealthy)
 	case r.Flag&call.UpstreamOverflow != 0: // Envoy counts max_requests here, too
 		x.core.Counters.Inc(set.Scope(), call.UpstreamRqPendingOverflow)
-	case r.Flag&call.DropOverload != 0:
+	case r.Flag&(call.DropOverload|call.UnconditionalDrop) != 0:
 		x.core.Counters.Inc(set.Scope(), call.UpstreamRqDropOverload)
 	}
 }
