@@ -124,6 +124,7 @@ func (a *Attempt) Fail(why Failure) {
 	a.count(call.UpstreamRqPendingFailureEject)
 	x.att = nil
 	x.triedHost(a)
+	scope := a.scope
 	x.core.freeAttempt(a)
 	limit := maxFreeTries
 	if why == FailTimeout {
@@ -132,6 +133,7 @@ func (a *Attempt) Fail(why Failure) {
 	if x.retryUnseen(limit) || x.retryReset(call.RetryConnectFailure|call.RetryReset|call.RetryResetBeforeRequest) {
 		return
 	}
+	x.charge(scope, rp.HTTP, true)
 	x.reply(rp)
 }
 
@@ -290,6 +292,7 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 	}
 	x.att = nil
 	x.triedHost(a)
+	scope, answered := a.scope, a.rec.HTTP != 0
 	x.core.freeAttempt(a)
 	if x.state == stateTrying {
 		x.holdUntil = 0
@@ -310,6 +313,9 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 	}
 	if x.sent == sentHeaders {
 		rp = replyCut(e.Side)
+	}
+	if !answered {
+		x.charge(scope, rp.HTTP, false)
 	}
 	x.reply(rp)
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"encoding/binary"
 	"errors"
+	"net/http"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hpack"
@@ -206,6 +207,7 @@ func (x *Exchange) try() {
 	up, err := c.Upstreams.Open(a)
 	if err != nil {
 		a.rec.Flags |= call.UpstreamOverflow
+		x.charge(a.scope, statusOf(err), true)
 		x.dropAttempt(0)
 		x.fail(err)
 		return
@@ -232,6 +234,7 @@ func (x *Exchange) countRefusal(err error) {
 	if !ok || !errors.As(err, &r) {
 		return
 	}
+	x.charge(set.Scope(), r.HTTP, true)
 	switch {
 	case r.Flag&call.NoHealthyUpstream != 0:
 		x.core.Counters.Inc(set.Scope(), call.UpstreamCxNoneHealthy)
@@ -240,6 +243,27 @@ func (x *Exchange) countRefusal(err error) {
 	case r.Flag&(call.DropOverload|call.UnconditionalDrop) != 0:
 		x.core.Counters.Inc(set.Scope(), call.UpstreamRqDropOverload)
 	}
+}
+
+// charge counts for a cluster the status that the client gets in place of a
+// response of the cluster's, as Envoy's router does. completed: no stream was
+// opened that would count as completed itself.
+func (x *Exchange) charge(cluster call.Scope, status int, completed bool) {
+	if completed {
+		x.core.Counters.Inc(cluster, call.UpstreamRqCompleted)
+	}
+	if n := status / 100; n >= 1 && n <= 5 {
+		x.core.Counters.Inc(cluster, call.UpstreamRq1xx+call.Counter(n-1))
+	}
+}
+
+// statusOf is the status that fail makes of err.
+func statusOf(err error) int {
+	var r *call.Reply
+	if errors.As(err, &r) {
+		return r.HTTP
+	}
+	return http.StatusServiceUnavailable
 }
 
 // start sends the request's headers, and what has come of the rest, on a's

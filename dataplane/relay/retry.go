@@ -228,9 +228,13 @@ func (x *Exchange) tryTimedOut(a *Attempt) {
 	a.rec.Code = call.DeadlineExceeded
 	x.triedHost(a)
 	x.seen = true
+	scope, answered, opened := a.scope, a.rec.HTTP != 0, a.active
 	x.dropAttempt(call.UpstreamRequestTimeout)
 	if x.retryReset(call.RetryReset) {
 		return
+	}
+	if !answered {
+		x.charge(scope, replyPerTryTimeout.HTTP, !opened)
 	}
 	x.reply(replyPerTryTimeout)
 }
