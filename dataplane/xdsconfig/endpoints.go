@@ -40,7 +40,9 @@ func (a *at) assignment(m *endpointv3.ClusterLoadAssignment, names bool) *cluste
 			Zone:     l.GetLocality().GetZone(),
 			SubZone:  l.GetLocality().GetSubZone(),
 			Priority: l.GetPriority(),
-			Weight:   l.GetLoadBalancingWeight().GetValue(),
+		}
+		if l.GetLocality() != nil { // as in Envoy, endpoints without a locality have no weight among those that have one
+			loc.Weight = l.GetLoadBalancingWeight().GetValue()
 		}
 		eps, list := l.GetLbEndpoints(), here
 		if x := l.GetLoadBalancerEndpoints(); x != nil {
