@@ -365,6 +365,48 @@ func TestDeltaStream(t *testing.T) {
 	})
 }
 
+// A route that a delta stream refused stays refused when others change: it is
+// not sent again, and the clusters of the former one stay until it changes.
+func TestDeltaStreamRefuses(t *testing.T) {
+	inFleet(t, func(f *fleet) {
+		f.publish(edsCluster("a", 1), edsCluster("b", 1), routeTo("r", "a"), routeTo("r2", "b"))
+		id := streamID{true, 1}
+		n := &corev3.Node{Id: "n", Cluster: "edge"}
+		f.p.nodes.open(id, n, "edge")
+		f.p.connected(n)
+		st := f.cache.of(theNode)
+		f.p.nodes.request(id, request{url: cds, initial: maps.Clone(st.GetVersionMap(cds))})
+		f.p.nodes.request(id, request{url: rds, subscribe: []string{"r", "r2"}, initial: maps.Clone(st.GetVersionMap(rds))})
+		answer := func(url, name, nack string) {
+			t.Helper()
+			f.nonce++
+			nonce, st := strconv.Itoa(f.nonce), f.cache.of(theNode)
+			f.p.nodes.sent(id, url, response{nonce: nonce, version: st.GetVersion(url), hashes: map[string]string{name: st.GetVersionMap(url)[name]}})
+			f.p.nodes.request(id, request{url: url, nonce: nonce, nack: nack})
+			synctest.Wait()
+		}
+		f.publish(edsCluster("b", 1), routeTo("r", "b"), routeTo("r2", "b"))
+		answer(rds, "r", "no")
+		held := func(what string) {
+			t.Helper()
+			time.Sleep(10 * stepTimeout)
+			synctest.Wait()
+			f.want(what, "a b | b")
+		}
+		held("refused")
+		f.publish(edsCluster("b", 1), routeTo("r", "b"), routeTo("r2", "b"), routeTo("other", "b"))
+		held("a route that it does not have comes")
+		f.publish(edsCluster("b", 1), routeTo("r", "b"), routeTo("r2", "b", "b"))
+		answer(rds, "r2", "")
+		held("another route changes")
+		f.publish(edsCluster("b", 1), routeTo("r", "b", "b"), routeTo("r2", "b", "b"))
+		answer(rds, "r", "")
+		time.Sleep(10 * stepTimeout)
+		synctest.Wait()
+		f.want("the route changes", "b | b")
+	})
+}
+
 // A node that comes to belong to another group is led there in steps.
 func TestNodeChangesGroup(t *testing.T) {
 	inFleet(t, func(f *fleet) {

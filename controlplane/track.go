@@ -36,7 +36,8 @@ type typeTrack struct {
 	legacy   bool            // only because it named none so far
 	names    map[string]bool // subscribed to by name
 	accepted map[string]string
-	allNames bool // state of the world: accepted is everything there is
+	refused  map[string]string // delta: by name, of what it refused; any of it may be why
+	allNames bool              // state of the world: accepted is everything there is
 
 	open  bool     // a response is not answered
 	last  response // the newest; delta: joined with unanswered ones before it
@@ -46,7 +47,7 @@ type typeTrack struct {
 }
 
 func newTypeTrack(delta bool, first request) *typeTrack {
-	t := &typeTrack{delta: delta, legacy: true, names: map[string]bool{}, accepted: map[string]string{}}
+	t := &typeTrack{delta: delta, legacy: true, names: map[string]bool{}, accepted: map[string]string{}, refused: map[string]string{}}
 	t.wildcard = len(first.names) == 0 && len(first.subscribe) == 0
 	if delta {
 		maps.Copy(t.accepted, first.initial)
@@ -69,6 +70,7 @@ func (t *typeTrack) asked(r request) {
 	t.open, t.late = false, false
 	if r.nack != "" {
 		t.Nacked, t.Error = t.last.version, r.nack
+		maps.Copy(t.refused, t.last.hashes)
 		return
 	}
 	t.Acked, t.Nacked, t.Error = t.last.version, "", ""
@@ -81,9 +83,13 @@ func (t *typeTrack) asked(r request) {
 		}
 		return
 	}
+	if t.brings(t.refused) {
+		clear(t.refused) // what was wrong has been mended
+	}
 	maps.Copy(t.accepted, t.last.hashes)
 	for _, name := range t.last.removed {
 		delete(t.accepted, name)
+		delete(t.refused, name)
 	}
 }
 
@@ -114,6 +120,7 @@ func (t *typeTrack) subscribe(r request) {
 			t.wildcard = false
 		}
 		delete(t.names, name)
+		delete(t.refused, name)
 		if !t.wildcard {
 			delete(t.accepted, name)
 		}
@@ -160,7 +167,7 @@ func (t *typeTrack) stands(want *typeSet) verdict {
 	switch {
 	case !t.wildcard && len(t.names) == 0:
 		return accepted // it uses none any more, and is sent none
-	case t.Nacked != "" && t.Nacked == want.version:
+	case t.Nacked != "" && t.Nacked == want.version, t.refuses(want):
 		return refused
 	case t.Acked == want.version && t.Nacked == "":
 		return accepted
@@ -168,6 +175,27 @@ func (t *typeTrack) stands(want *typeSet) verdict {
 		return accepted // what changed was nothing that it subscribes to
 	}
 	return pending
+}
+
+// brings reports whether the newest response has one of the resources given.
+func (t *typeTrack) brings(resources map[string]string) bool {
+	for name := range t.last.hashes {
+		if _, ok := resources[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// refuses reports whether something is in a set that was refused, and that a
+// delta stream is not sent again, whatever else changes.
+func (t *typeTrack) refuses(want *typeSet) bool {
+	for name, hash := range t.refused {
+		if t.subscribes(name) && want.hashes[name] == hash {
+			return true
+		}
+	}
+	return false
 }
 
 // covers reports whether what was accepted is what the subscription has of a
