@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -205,15 +206,10 @@ func (m *Manager) connect(bs *bootstrapv3.Bootstrap, o Options) error {
 		h2 := c.Config.Options.HTTP2
 		options.Extra = xdsclient.DialOptions(h2.KeepaliveInterval, h2.KeepaliveTimeout)
 	}
-	md := make(map[string][]string)
-	for _, h := range src.Metadata {
-		key := strings.ToLower(h.GetKey())
-		md[key] = append(md[key], h.GetValue())
-	}
 	m.client = xdsclient.New(xdsclient.Config{
 		Transport: &xdsclient.GRPC{
 			Dial:     dialer(grpcclient.Dial, src.Cluster, m.handles.get(src.Cluster), options),
-			Metadata: md,
+			Metadata: metadataOf(src.Metadata),
 		},
 		Handler:                   m,
 		Node:                      bs.GetNode(),
@@ -222,6 +218,16 @@ func (m *Manager) connect(bs *bootstrapv3.Bootstrap, o Options) error {
 		Logger:                    o.Logger,
 	})
 	return nil
+}
+
+// metadataOf returns headers by name, in lower case.
+func metadataOf(headers []*corev3.HeaderValue) map[string][]string {
+	md := make(map[string][]string)
+	for _, h := range headers {
+		key := strings.ToLower(h.GetKey())
+		md[key] = append(md[key], cmp.Or(h.GetValue(), string(h.GetRawValue())))
+	}
+	return md
 }
 
 // dialer binds the arguments of dial, whose result only the client's transport
