@@ -34,6 +34,8 @@ type Attempt struct {
 	ended  bool // END_STREAM was sent
 	over   bool // END_STREAM was received
 	active bool // counted as an active request of the cluster
+	// unheard: the client gets another response, so this one is not counted.
+	unheard bool
 
 	rec   call.Outcome
 	hold  *hpack.Block // response headers kept back; owned
@@ -133,7 +135,7 @@ func (a *Attempt) Fail(why Failure) {
 	if x.retryUnseen(limit) || x.retryReset(call.RetryConnectFailure|call.RetryReset|call.RetryResetBeforeRequest) {
 		return
 	}
-	x.charge(scope, rp.HTTP, true)
+	x.core.charge(scope, rp.HTTP)
 	x.reply(rp)
 }
 
@@ -145,9 +147,8 @@ func (a *Attempt) finish() {
 	if a.active {
 		a.active = false
 		a.core.Counters.Dec(a.scope, call.UpstreamRqActive)
-		a.count(call.UpstreamRqCompleted)
-		if n := a.rec.HTTP / 100; n >= 1 && n <= 5 {
-			a.count(call.UpstreamRq1xx + call.Counter(n-1))
+		if a.rec.HTTP != 0 && !a.unheard {
+			a.core.charge(a.scope, a.rec.HTTP)
 		}
 	}
 	a.rec.End = a.core.Now
@@ -182,11 +183,11 @@ func (x *Exchange) abandonAttempt(flag call.Flags, code h2.ErrCode) {
 	x.att = nil
 	a.rec.Flags |= flag
 	if a.Queued {
+		a.count(call.UpstreamRqCancelled)
 		x.core.Upstreams.Cancel(a)
 	}
 	cut := a.live && !(a.over && a.ended) // else the stream ends by itself
 	if cut && a.host != nil {
-		a.count(call.UpstreamRqCancelled)
 		a.count(call.UpstreamRqTxReset)
 	}
 	a.finish()
@@ -292,7 +293,8 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 	}
 	x.att = nil
 	x.triedHost(a)
-	scope, answered := a.scope, a.rec.HTTP != 0
+	scope := a.scope
+	a.unheard = x.sent == sentNothing
 	x.core.freeAttempt(a)
 	if x.state == stateTrying {
 		x.holdUntil = 0
@@ -314,8 +316,8 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 	if x.sent == sentHeaders {
 		rp = replyCut(e.Side)
 	}
-	if !answered {
-		x.charge(scope, rp.HTTP, false)
+	if x.sent == sentNothing {
+		x.core.charge(scope, rp.HTTP)
 	}
 	x.reply(rp)
 }

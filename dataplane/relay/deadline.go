@@ -230,8 +230,9 @@ func (x *Exchange) Expire(_ *clock.Timer, now clock.Nanos) {
 		}
 		if a := x.att; a != nil && a.host != nil {
 			a.count(call.UpstreamRqTimeout)
-			if a.rec.HTTP == 0 {
-				x.charge(a.scope, replyTimeout.HTTP, !a.active)
+			if x.sent == sentNothing {
+				a.unheard = true
+				x.core.charge(a.scope, replyTimeout.HTTP)
 			}
 		}
 		x.reply(replyTimeout)

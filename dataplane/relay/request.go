@@ -207,7 +207,7 @@ func (x *Exchange) try() {
 	up, err := c.Upstreams.Open(a)
 	if err != nil {
 		a.rec.Flags |= call.UpstreamOverflow
-		x.charge(a.scope, statusOf(err), true)
+		x.core.charge(a.scope, statusOf(err))
 		x.dropAttempt(0)
 		x.fail(err)
 		return
@@ -234,7 +234,7 @@ func (x *Exchange) countRefusal(err error) {
 	if !ok || !errors.As(err, &r) {
 		return
 	}
-	x.charge(set.Scope(), r.HTTP, true)
+	x.core.charge(set.Scope(), r.HTTP)
 	switch {
 	case r.Flag&call.NoHealthyUpstream != 0:
 		x.core.Counters.Inc(set.Scope(), call.UpstreamCxNoneHealthy)
@@ -245,15 +245,12 @@ func (x *Exchange) countRefusal(err error) {
 	}
 }
 
-// charge counts for a cluster the status that the client gets in place of a
-// response of the cluster's, as Envoy's router does. completed: no stream was
-// opened that would count as completed itself.
-func (x *Exchange) charge(cluster call.Scope, status int, completed bool) {
-	if completed {
-		x.core.Counters.Inc(cluster, call.UpstreamRqCompleted)
-	}
+// charge counts for a cluster the status that the client gets, of a response of
+// the cluster's or in place of one, as Envoy's router does.
+func (c *Core) charge(cluster call.Scope, status int) {
+	c.Counters.Inc(cluster, call.UpstreamRqCompleted)
 	if n := status / 100; n >= 1 && n <= 5 {
-		x.core.Counters.Inc(cluster, call.UpstreamRq1xx+call.Counter(n-1))
+		c.Counters.Inc(cluster, call.UpstreamRq1xx+call.Counter(n-1))
 	}
 }
 

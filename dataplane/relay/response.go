@@ -78,7 +78,7 @@ func (x *Exchange) commit(a *Attempt, b *hpack.Block, end bool) {
 	x.rec.HTTP, x.rec.Headers = a.rec.HTTP, a.rec.Headers
 	x.rec.Connected, x.rec.MaybeSeen = true, true
 	x.rec.Detail = "via_upstream"
-	if x.tries > 1 {
+	if x.tries-x.freeTries > 1 && x.rec.Flags&call.UpstreamRetryExceeded == 0 {
 		a.count(call.UpstreamRqRetrySuccess)
 	}
 	x.responsePolicy(a, b)

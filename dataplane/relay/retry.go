@@ -91,6 +91,7 @@ func (x *Exchange) retryResponse(a *Attempt, b *hpack.Block) bool {
 		return false
 	}
 	x.triedHost(a)
+	a.unheard = true
 	x.dropAttempt(0)
 	x.retryAfter(wait)
 	return true
@@ -228,13 +229,12 @@ func (x *Exchange) tryTimedOut(a *Attempt) {
 	a.rec.Code = call.DeadlineExceeded
 	x.triedHost(a)
 	x.seen = true
-	scope, answered, opened := a.scope, a.rec.HTTP != 0, a.active
+	scope := a.scope
+	a.unheard = true
 	x.dropAttempt(call.UpstreamRequestTimeout)
 	if x.retryReset(call.RetryReset) {
 		return
 	}
-	if !answered {
-		x.charge(scope, replyPerTryTimeout.HTTP, !opened)
-	}
+	x.core.charge(scope, replyPerTryTimeout.HTTP)
 	x.reply(replyPerTryTimeout)
 }

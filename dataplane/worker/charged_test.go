@@ -12,6 +12,7 @@ import (
 // What clients get in place of a cluster's response counts as the cluster's, by
 // class, and once as completed; all calls count as routed.
 func TestRepliesAreCharged(t *testing.T) {
+	retry := call.Route{Retry: &call.RetryPolicy{On: call.Retry5xx, Max: 1, BackOffBase: 1}}
 	for name, tt := range map[string]struct {
 		route    *call.Route
 		options  func(o *call.UpstreamOptions)
@@ -56,6 +57,21 @@ func TestRepliesAreCharged(t *testing.T) {
 			s.settleNow()
 			s.expect(r, "200 grpc 13")
 		}, 1, 0, 1},
+		"a response after a retry": {&retry, nil, func(s *script) {
+			r := s.call(&rpc{grpc: true})
+			s.reply(r, 0, true, ":status", "503")
+			s.pass(10 * time.Millisecond)
+			s.reply(r, 1, true, trailersOnly(r, "0")...)
+		}, 1, 1, 0},
+		"a reset after a retry": {&retry, nil, func(s *script) {
+			r := s.call(&rpc{grpc: true})
+			s.reply(r, 0, true, ":status", "503")
+			s.pass(10 * time.Millisecond)
+			p, st := s.server(r, 1)
+			p.rst(st, http2.ErrCodeInternal)
+			s.settleNow()
+			s.expect(r, "200 grpc 13")
+		}, 1, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScript(t, tt.route, func(_ *call.Manager, o *call.UpstreamOptions) {
@@ -71,6 +87,9 @@ func TestRepliesAreCharged(t *testing.T) {
 			got := [...]uint64{s.wk.core.Counters[1][call.RqTotal], n[call.UpstreamRq2xx], n[call.UpstreamRq5xx], n[call.UpstreamRqCompleted]}
 			if want := [...]uint64{tt.calls, tt.ok, tt.fail, tt.ok + tt.fail}; got != want {
 				t.Errorf("routed, 2xx, 5xx, completed are %v, want %v", got, want)
+			}
+			if n := n[call.UpstreamRqCancelled]; n != 0 { // none was while it waited for a connection
+				t.Errorf("%d cancelled, want none", n)
 			}
 			s.finish()
 		})
