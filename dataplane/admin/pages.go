@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -122,18 +123,19 @@ func (h *Handler) stats(w http.ResponseWriter, r *http.Request) {
 	}
 	switch f := r.URL.Query().Get("format"); f {
 	case "", "text":
-		var b strings.Builder
-		for _, s := range stats {
-			switch {
+		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+		b := bufio.NewWriter(w) // with many clusters it is long
+		for i := range stats {
+			switch s := &stats[i]; {
 			case s.Histogram != nil:
-				fmt.Fprintf(&b, "%s: %v\n", s.Name, s.Histogram)
+				fmt.Fprintf(b, "%s: %v\n", s.Name, s.Histogram)
 			case s.IsText:
-				fmt.Fprintf(&b, "%s: %q\n", s.Name, s.Text)
+				fmt.Fprintf(b, "%s: %q\n", s.Name, s.Text)
 			default:
-				fmt.Fprintf(&b, "%s: %d\n", s.Name, s.Value)
+				fmt.Fprintf(b, "%s: %d\n", s.Name, s.Value)
 			}
 		}
-		text(w, b.String())
+		_ = b.Flush() // the client may be gone
 	case "json":
 		type stat struct {
 			Name      string `json:"name"`

@@ -81,14 +81,18 @@ func (r *Registry) collect(src Source) []Stat {
 			}
 		})
 	}
-	var out []Stat
+	n := len(singles)
+	for _, s := range scopes {
+		n += len(layouts[s.kind].names)
+	}
+	out := make([]Stat, 0, n+n/16)
 	for i, s := range scopes {
 		l, ok := layouts[s.kind]
 		if !ok {
 			continue // the scope that counts nowhere
 		}
-		for k, n := range l.names {
-			out = append(out, l.stat(s.name, n, sums[i][k]))
+		for k := range l.names {
+			out = append(out, l.stats[k].in(l.prefix, s.name, l.names[k], sums[i][k]))
 		}
 	}
 	for _, s := range singles {

@@ -85,23 +85,35 @@ type layout struct {
 	prefix string // before the scope's name in /stats
 	label  string // Prometheus label that carries the scope's name
 	names  []string
+	stats  []Stat // of names, without what is the scope's
 }
 
 // layouts follow Envoy's tag extraction: a stat http.in.rq_total is
 // envoy_http_rq_total{envoy_http_conn_manager_prefix="in"}.
 var layouts = map[Kind]layout{
-	KindHTTP:    {"http", "envoy_http_conn_manager_prefix", httpNames[:]},
-	KindCluster: {"cluster", "envoy_cluster_name", clusterNames[:]},
+	KindHTTP:    newLayout("http", "envoy_http_conn_manager_prefix", httpNames[:]),
+	KindCluster: newLayout("cluster", "envoy_cluster_name", clusterNames[:]),
 	// Of a listener only connections are counted.
-	KindListener: {"listener", "envoy_listener_address", httpNames[call.DownstreamCxTotal : call.DownstreamCxDestroy+1]},
+	KindListener: newLayout("listener", "envoy_listener_address", httpNames[call.DownstreamCxTotal:call.DownstreamCxDestroy+1]),
 }
 
-// stat is a stat of the scope called scope.
-func (l *layout) stat(scope, name string, value uint64) Stat {
-	s := Stat{
-		Name: l.prefix + "." + scope + "." + name, Value: value, Gauge: isGauge(name),
-		Base: l.prefix + "." + name, Label: l.label, LabelValue: scope,
+func newLayout(prefix, label string, names []string) layout {
+	l := layout{prefix: prefix, label: label, names: names}
+	for _, n := range names {
+		l.stats = append(l.stats, l.stat(n))
 	}
+	return l
+}
+
+// in is s in a scope.
+func (s Stat) in(prefix, scope, name string, value uint64) Stat {
+	s.Name, s.LabelValue, s.Value = prefix+"."+scope+"."+name, scope, value
+	return s
+}
+
+// stat is a stat of any scope.
+func (l *layout) stat(name string) Stat {
+	s := Stat{Gauge: isGauge(name), Base: l.prefix + "." + name, Label: l.label}
 	if rest, ok := strings.CutSuffix(s.Base, "xx"); ok { // rq_5xx is rq_xx of class 5
 		class := len(rest) - 1
 		s.Base, s.Label2, s.Label2Value = rest[:class]+"xx", "envoy_response_code_class", rest[class:]

@@ -14,26 +14,44 @@ import (
 // that Envoy gives them: envoy_ and the stat's name with every other character
 // than letters and digits replaced by an underscore.
 func WritePrometheus(w io.Writer, stats []Stat) error {
-	families := map[string]*dto.MetricFamily{}
+	named := map[string]string{} // by Base
+	families := map[string][]*Stat{}
 	var order []string
-	for _, s := range stats {
+	for i := range stats {
+		s := &stats[i]
 		if s.IsText {
 			continue // as Envoy, unless asked for text readouts
 		}
-		name := promName(s.Base)
-		fam, ok := families[name]
+		name, ok := named[s.Base]
 		if !ok {
-			kind := dto.MetricType_COUNTER
-			switch {
-			case s.Histogram != nil:
-				kind = dto.MetricType_HISTOGRAM
-			case s.Gauge:
-				kind = dto.MetricType_GAUGE
-			}
-			fam = &dto.MetricFamily{Name: proto.String(name), Type: kind.Enum()}
-			families[name] = fam
+			name = promName(s.Base)
+			named[s.Base] = name
+		}
+		if families[name] == nil {
 			order = append(order, name)
 		}
+		families[name] = append(families[name], s)
+	}
+	slices.Sort(order)
+	for _, name := range order {
+		if _, err := expfmt.MetricFamilyToText(w, family(name, families[name])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// family is what has one name, and the type of the first.
+func family(name string, stats []*Stat) *dto.MetricFamily {
+	kind := dto.MetricType_COUNTER
+	switch {
+	case stats[0].Histogram != nil:
+		kind = dto.MetricType_HISTOGRAM
+	case stats[0].Gauge:
+		kind = dto.MetricType_GAUGE
+	}
+	fam := &dto.MetricFamily{Name: proto.String(name), Type: kind.Enum()}
+	for _, s := range stats {
 		m := &dto.Metric{}
 		if s.Label != "" {
 			m.Label = []*dto.LabelPair{{Name: proto.String(s.Label), Value: proto.String(s.LabelValue)}}
@@ -51,13 +69,7 @@ func WritePrometheus(w io.Writer, stats []Stat) error {
 		}
 		fam.Metric = append(fam.Metric, m)
 	}
-	slices.Sort(order)
-	for _, name := range order {
-		if _, err := expfmt.MetricFamilyToText(w, families[name]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return fam
 }
 
 func promName(stat string) string {

@@ -154,7 +154,7 @@ func (r *Registry) Within(s call.Scope, name string, value uint64) (Stat, bool) 
 	}
 	k := r.scopes[s.Index]
 	l, ok := layouts[k.kind]
-	return l.stat(k.name, name, value), ok
+	return l.stat(name).in(l.prefix, k.name, name, value), ok
 }
 
 // Reset makes the counters that Collect returns begin at zero again. The
