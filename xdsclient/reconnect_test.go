@@ -139,7 +139,7 @@ func TestRefusedAgain(t *testing.T) {
 		err     func(i int) string
 		most    int // the exponent of the longest wait
 	}{
-		{"the same version", func(int) string { return "1" }, func(i int) string { return string(rune('a' + i)) }, 6},
+		{"the same version", func(int) string { return "1" }, func(i int) string { return string(rune('a' + i)) }, sameVersion},
 		{"the same error under new versions", func(i int) string { return string(rune('1' + i)) }, func(int) string { return "bad" }, newVersions},
 	}
 	for _, tt := range tests {

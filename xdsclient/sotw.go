@@ -294,6 +294,11 @@ func (s *sotw) answered(r *Response, err error, now time.Time) {
 	}
 }
 
+// sameVersion bounds the exponent of the wait before a version is refused again,
+// to 4 s with the default. Servers like go-control-plane's, which send what was
+// refused again at once, send the mended version only after the next answer.
+const sameVersion = 3
+
 // newVersions bounds the exponent of the wait before a new version is refused
 // for the same reason as the last one: somebody may be trying to mend it.
 const newVersions = 2
@@ -314,6 +319,7 @@ func (s *sotw) refusalWait(t *typeState, version, reason string, now time.Time) 
 	case t.st.RejectReason == "":
 		return 0
 	case t.st.Rejected == version:
+		n = min(n, sameVersion)
 	case t.st.RejectReason == reason:
 		n = min(n, newVersions)
 	default:
