@@ -229,14 +229,13 @@ type late struct {
 // the client does not read.
 const finishAfter = time.Second
 
-// finish is called once.
+// finish counts the first time.
 func (l *late) finish(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return // it has ended
 	}
 	t := time.AfterFunc(finishAfter, func() { finish(ctx, err) })
-	l.timer.Store(t)
-	if l.stopped.Load() {
+	if !l.timer.CompareAndSwap(nil, t) || l.stopped.Load() {
 		t.Stop()
 	}
 }

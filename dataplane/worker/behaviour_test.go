@@ -671,12 +671,7 @@ func TestEvictSmall(t *testing.T) {
 	if n := s.wk.downH2.HeldOverflow; n == 0 {
 		t.Error("90 KB of payload in 90 calls took less than 256 KiB")
 	}
-	for _, r := range s.rpcs {
-		if !r.done {
-			s.client.rst(r.s, http2.ErrCodeCancel)
-			r.end("cancelled")
-		}
-	}
+	s.cancelAll()
 	s.client.deaf = false
 	s.finish()
 }
@@ -717,12 +712,7 @@ func TestEvictTrailers(t *testing.T) {
 			if n := s.wk.downH2.HeldOverflow; n == 0 {
 				t.Errorf("500 KB that wait in 50 calls took %d bytes", s.wk.core.Memory())
 			}
-			for _, r := range s.rpcs {
-				if !r.done {
-					s.client.rst(r.s, http2.ErrCodeCancel)
-					r.end("cancelled")
-				}
-			}
+			s.cancelAll()
 			s.client.deaf = false
 			s.finish()
 		})
@@ -739,8 +729,7 @@ func TestPeekedIsMemory(t *testing.T) {
 	if m := s.wk.core.Memory(); m < size/2 {
 		t.Errorf("%d bytes of memory, with a message of %d that a director has seen", m, size)
 	}
-	s.client.rst(r.s, http2.ErrCodeCancel)
-	r.end("cancelled")
+	s.cancelAll()
 	s.settleNow()
 	if m := s.wk.core.Memory(); m != 0 {
 		t.Errorf("%d bytes of memory after the call", m)

@@ -143,12 +143,7 @@ func TestEvictMessages(t *testing.T) {
 	if most < s.wk.budget()*3/4 || s.wk.downH2.HeldOverflow == 0 {
 		t.Errorf("90 messages that wait took at most %d bytes of memory, budget %d", most, s.wk.budget())
 	}
-	for _, r := range s.rpcs {
-		if !r.done {
-			s.client.rst(r.s, http2.ErrCodeCancel)
-			r.end("cancelled")
-		}
-	}
+	s.cancelAll()
 	s.settleNow()
 	if m := s.wk.core.Memory(); m != 0 {
 		t.Errorf("%d bytes of memory when all calls have ended", m)

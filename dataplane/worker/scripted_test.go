@@ -73,6 +73,16 @@ func (s *script) call(r *rpc) *rpc {
 	return r
 }
 
+// cancelAll resets all calls that have not ended.
+func (s *script) cancelAll() {
+	for _, r := range s.rpcs {
+		if !r.done {
+			s.client.rst(r.s, http2.ErrCodeCancel)
+			r.end("cancelled")
+		}
+	}
+}
+
 // server returns the connection and the stream on which r's n-th attempt came.
 func (s *script) server(r *rpc, n int) (*peer, *pstream) {
 	s.t.Helper()
