@@ -46,7 +46,7 @@ func newWatcher(root string, log *slog.Logger) (*watcher, error) {
 	}
 	f, err := fsnotify.NewWatcher()
 	if err != nil { // Linux has 128 for a user, and a machine many programs
-		log.Warn("changes are only looked for now and then", "interval", pollTime, "reason", err)
+		log.Warn("the kernel does not report changes of files: they are found by polling", "interval", pollTime, "reason", err)
 		f = nil
 	}
 	w := &watcher{root: root, log: log, fs: f}
