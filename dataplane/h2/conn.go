@@ -51,6 +51,7 @@ type Conn struct {
 	lastID   uint32 // server: highest id the peer used; client: our highest
 	nextID   uint32 // client: id of the next stream; maxStreamID+2: none left
 	lingers  int    // attempts of streams that are gone, see Linger
+	short    int    // open streams with shortAt
 	endFirst *Stream
 	endLast  *Stream
 
@@ -303,6 +304,9 @@ func (c *Conn) abandon() {
 // closeStream takes s out of the table and queues its OnEnd.
 func (c *Conn) closeStream(s *Stream, e StreamError, h how) {
 	c.tab.remove(s)
+	if s.shortAt != 0 {
+		c.short--
+	}
 	c.tune.extra -= s.window - c.recvInit
 	if c.ring != nil {
 		c.unqueue(s)

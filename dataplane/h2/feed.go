@@ -213,9 +213,8 @@ func (c *Conn) recvData(id uint32, flags uint8, p []byte) {
 	if s.length >= 0 {
 		s.length -= n
 		if s.length < 0 || end && s.length != 0 {
-			c.ctr.Malformed++
 			c.creditDropped(size)
-			c.streamError(s, ErrCodeProtocol, ErrMalformed)
+			c.wrongLength(s, end)
 			return
 		}
 	}

@@ -246,7 +246,45 @@ func (c *Conn) setLength(s *Stream, n int64, end bool) bool {
 	if n >= 0 {
 		s.length = n
 	}
-	return c.check(s, !end || s.length <= 0)
+	if end && s.length > 0 {
+		c.wrongLength(s, end)
+		return false
+	}
+	return true
+}
+
+// wrongLength is for a message that its content-length does not fit. It is
+// malformed, and never passes for a whole one. But a client that ends a request
+// short while it is answered has stopped because of the answer (connect-go lets
+// go of a unary call's message when the response's head comes): it gets the
+// rest of the response first, as RFC 9113 §8.1.1 allows, within ShortGrace.
+func (c *Conn) wrongLength(s *Stream, end bool) {
+	if !end || s.length < 0 || s.state&stAnswered == 0 {
+		c.check(s, false)
+		return
+	}
+	c.ctr.Malformed++
+	s.state |= stRecvEnd
+	s.shortAt = max(1, c.now)
+	c.short++
+	c.wantAfter(c.now, c.lim.ShortGrace)
+	c.finish(s)
+}
+
+// endShort resets a stream whose ShortGrace is over; it reports whether there
+// was one.
+func (c *Conn) endShort(t *ticker) bool {
+	for s, n := c.tab.first, c.short; n > 0; s = s.next {
+		if s.shortAt == 0 {
+			continue
+		}
+		if t.due(s.shortAt, c.lim.ShortGrace) {
+			c.streamError(s, ErrCodeProtocol, ErrMalformed)
+			return true
+		}
+		n--
+	}
+	return false
 }
 
 // check resets a stream with a malformed message (RFC 9113 §8.1.1). Neighbours

@@ -55,6 +55,10 @@ type Limits struct {
 	// EventStalled; VictimIdle how long a stream must have been without
 	// progress to be the victim.
 	StalledFor, VictimIdle time.Duration
+
+	// ShortGrace is how long a response that has begun may go on for a request
+	// that ended short of its content-length.
+	ShortGrace time.Duration
 }
 
 // DefaultLimits returns the limits for peers of a Conn of role r. Upstream
@@ -71,6 +75,7 @@ func DefaultLimits(r Role) *Limits {
 		EmptyInRow: 100,
 		ClosedData: 128 << 10,
 		StalledFor: 10 * time.Second, VictimIdle: 5 * time.Second,
+		ShortGrace: 5 * time.Second,
 	}
 	if r == Client {
 		for _, p := range []*int32{&l.RefusedBurst, &l.RefusedRate, &l.ResetBurst, &l.ResetRate, &l.PingBurst, &l.PingRate,

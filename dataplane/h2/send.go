@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 
 	"github.com/sluice-proxy/sluice/dataplane/clock"
 	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
@@ -63,10 +64,18 @@ func (c *Conn) WriteHeaders(s *Stream, f []hpack.Field, end bool) {
 		}
 		s.sentAt = c.out.total
 	}
+	if c.role == Server && s.state&stAnswered == 0 && !informational(f) {
+		s.state |= stAnswered
+	}
 	c.writeBlock(s.ID, f, end)
 	if end {
 		c.endSend(s)
 	}
+}
+
+// informational reports a 1xx response.
+func informational(f []hpack.Field) bool {
+	return len(f) > 0 && f[0].ID == hdr.Status && strings.HasPrefix(f[0].Value, "1")
 }
 
 // overPeerLimit reports whether a request's header list is larger than the

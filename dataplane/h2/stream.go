@@ -35,8 +35,9 @@ type Stream struct {
 	progress clock.Nanos
 	// updatedAt is when the last WINDOW_UPDATE was sent with nothing held; 0: not.
 	updatedAt clock.Nanos
-	length    int64 // bytes of DATA due by content-length; -1: none announced
-	sentAt    int64 // output position of the first HEADERS; -1: not sent
+	length    int64       // bytes of DATA due by content-length; -1: none announced
+	shortAt   clock.Nanos // when the request ended short of it; 0: it did not
+	sentAt    int64       // output position of the first HEADERS; -1: not sent
 
 	next, prev   *Stream // open streams by id; next also links the end queue
 	qnext, qprev *Stream // ring of blocked senders
@@ -46,17 +47,18 @@ type Stream struct {
 // streamState is a set of facts. The RFC's states (§5.1) are: open = stOpen,
 // half-closed (remote) = stOpen|stRecvEnd, half-closed (local) =
 // stOpen|stSendEnd, closed = 0.
-type streamState uint8
+type streamState uint16
 
 const (
-	stOpen    streamState = 1 << iota // in the table
-	stRecvEnd                         // the peer's END_STREAM came
-	stSendEnd                         // our END_STREAM is in the output
-	stHead                            // client role: the final response's head came
-	stBlocked                         // a short WriteData waits for the stream's own window
-	stHEAD                            // client role: the request was HEAD, the response has no DATA
-	stOwes                            // ended cleanly, held bytes still count on the connection
-	stGranted                         // a WINDOW_UPDATE for the stream came
+	stOpen     streamState = 1 << iota // in the table
+	stRecvEnd                          // the peer's END_STREAM came
+	stSendEnd                          // our END_STREAM is in the output
+	stHead                             // client role: the final response's head came
+	stBlocked                          // a short WriteData waits for the stream's own window
+	stHEAD                             // client role: the request was HEAD, the response has no DATA
+	stOwes                             // ended cleanly, held bytes still count on the connection
+	stGranted                          // a WINDOW_UPDATE for the stream came
+	stAnswered                         // server role: the final response's head is in the output
 )
 
 // Conn returns the connection the stream was last open on.
@@ -88,6 +90,7 @@ func (s *Stream) start(c *Conn, id uint32) {
 	s.held, s.unacked = 0, 0
 	s.progress = c.now
 	s.length = -1
+	s.shortAt = 0
 	s.sentAt = -1
 	s.GivesUp = 0
 }

@@ -128,6 +128,7 @@ func (c *Conn) timeouts(t *ticker) bool {
 	case c.idleSince != 0 && c.tab.n == 0 && c.goAwayOut == goAwayNone && c.gotSettings && t.due(c.idleSince, c.cfg.IdleTimeout):
 		c.h.OnConn(ConnEvent{Kind: EventIdle})
 		c.shutdownNow()
+	case c.endShort(t):
 	default:
 		return c.keepalive(t)
 	}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/clock"
 )
 
 // mode is what the server does with a call.
@@ -73,7 +74,8 @@ type rpc struct {
 	done      bool
 	result    string
 	check     checkMode
-	headers   bool // the final response's headers came
+	headers   bool        // the final response's headers came
+	shortAt   clock.Nanos // when the client ended the request short; 0: it did not
 	code      string
 	http      string
 	served    []*served

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
+	"github.com/sluice-proxy/sluice/dataplane/h2"
 )
 
 // buildConfig draws hosts, cluster options and the connection manager.
@@ -117,7 +118,9 @@ func (w *world) goaway() {
 }
 
 func (w *world) changeSettings() {
-	l := w.pick(func(l *link) bool { return l.peer != nil && !l.peer.gone && !l.peer.sawEnd && len(l.peer.initNext) < 3 })
+	l := w.pick(func(l *link) bool {
+		return l.peer != nil && !l.peer.gone && !l.peer.sawEnd && len(l.peer.initNext) < 3 && l.peer.sentSettings < 8
+	})
 	if l == nil || w.rnd.IntN(10) != 0 {
 		return
 	}
@@ -128,6 +131,7 @@ func (w *world) changeSettings() {
 		n := uint32(w.rnd.IntN(10))
 		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1 + n})
 	}
+	p.sentSettings++
 	w.note("settings", p.l.id, int(v))
 	p.fr.WriteSettings(settings...)
 	p.initNext = append(p.initNext, p.lastInit())
@@ -239,6 +243,9 @@ func (w *world) explainReset(r *rpc, code http2.ErrCode) error {
 		return nil
 	}
 	if !r.grpc && r.headers && code == http2.ErrCodeInternal && (w.unavailable(r) || r.timeout > 0 || r.refused > 0 || w.opt.odd.cuts() || r.mode == modeReset && r.resetCode == http2.ErrCodeNo) {
+		return nil
+	}
+	if r.shortAt != 0 && code == http2.ErrCodeProtocol && w.now.Sub(r.shortAt) >= h2.DefaultLimits(h2.Server).ShortGrace {
 		return nil
 	}
 	return fmt.Errorf("RST_STREAM %v that nothing explains; faults %v", code, w.faults)

@@ -40,6 +40,15 @@ func (p *peer) clientAct(s *pstream, all bool) (moved bool) {
 		r.end("cancelled")
 		return true
 	}
+	if p.w.opt.odd.shorts && r.headers && !s.sendEnd && s.sent < r.reqLen && p.w.rnd.IntN(3) == 0 {
+		s.sendEnd, r.shortAt = true, p.w.now
+		if r.reqTrailers {
+			p.writeHeaders(s, true, "x-request-end", "short")
+		} else {
+			p.fr.WriteData(s.id, true, nil)
+		}
+		return true
+	}
 	for !s.sendEnd && s.sent <= r.reqLen && !(p.stingy && s.sent >= 1000) {
 		if s.sent == r.reqLen && r.reqTrailers {
 			p.writeHeaders(s, true, "x-request-end", "yes")

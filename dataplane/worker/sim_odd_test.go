@@ -22,6 +22,7 @@ type oddOptions struct {
 	denies   bool          // what was paused may end with an error
 	leaves   bool          // servers reset a request that they have answered
 	lengths  bool          // content-length
+	shorts   bool          // clients end requests short of it once they are answered
 	budget   int64         // of memory; 0: the default
 	silence  time.Duration // StreamIdleTimeout; 0: long
 	duration time.Duration // MaxStreamDuration; 0: none
@@ -33,6 +34,7 @@ func (w *world) drawOdd() {
 	yes := func(n int) bool { return w.rnd.IntN(n) == 0 }
 	o := &w.opt.odd
 	o.noise, o.goaways, o.peeks, o.denies, o.leaves, o.lengths = yes(3), yes(3), yes(3), yes(4), yes(3), yes(3)
+	o.shorts = o.lengths && yes(2)
 	if yes(5) {
 		o.budget = 64<<10 + int64(w.rnd.IntN(400_000))
 	}

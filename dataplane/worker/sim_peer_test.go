@@ -57,7 +57,7 @@ type peer struct {
 	pendingInit *int64 // in the SETTINGS being written
 
 	sentPings    int
-	sentSettings int     // odd ones
+	sentSettings int     // after the first
 	tableNext    []int64 // SETTINGS_HEADER_TABLE_SIZE on their way; -1: none
 }
 

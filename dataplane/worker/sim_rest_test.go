@@ -6,13 +6,16 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sluice-proxy/sluice/dataplane/h2"
 )
 
 // settle runs the world without faults until nothing moves and every call has
 // ended. Time passes only when nothing else can happen, and not for long: all
-// deadlines and back-offs of the plan are below a second.
+// deadlines and back-offs of the plan are below a second, and requests that end
+// short, which others may wait for, are answered for ShortGrace at most.
 func (w *world) settle() {
-	until := w.now.Add(5 * time.Second)
+	until := w.now.Add(5*time.Second + 5*h2.DefaultLimits(h2.Server).ShortGrace)
 	for range 50_000 {
 		if w.moveAll() {
 			w.checkStep()

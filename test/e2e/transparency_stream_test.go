@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -191,26 +192,16 @@ func TestEarlyResponse(t *testing.T) {
 	want := []string{
 		`HEADERS :status="200" content-type="application/grpc"`, "DATA 11 bytes, sum", `HEADERS grpc-status="0" x-why="enough"`, "END", "RESET NO_ERROR",
 	}
-	check := func(t *testing.T, got []string) {
-		t.Helper()
-		ok := len(got) == len(want)
-		for i := range got {
-			ok = ok && strings.HasPrefix(got[i], want[i])
-		}
-		if !ok {
-			t.Errorf("the client sees\n%s", strings.Join(got, "\n"))
-		}
-	}
 	t.Run("the backend resets", func(t *testing.T) {
 		client, _ := s.run(t, s.p.port, func(x *exchange) { early(x, true) })
-		check(t, client)
+		wantBegin(t, client, want)
 	})
 	t.Run("the backend goes on reading", func(t *testing.T) {
 		client, server := s.run(t, s.p.port, func(x *exchange) {
 			early(x, false)
 			x.must(x.sv.WaitOver())
 		})
-		check(t, client)
+		wantBegin(t, client, want)
 		if server[len(server)-1] != "RESET CANCEL" {
 			t.Errorf("the backend sees %q", server)
 		}
@@ -229,6 +220,43 @@ func TestEarlyResponse(t *testing.T) {
 			t.Errorf("the client sees %q, want %q", client, want)
 		}
 	})
+}
+
+// wantBegin checks that the client's log has as many lines as want, and that
+// each begins as there.
+func wantBegin(t *testing.T, got, want []string) {
+	t.Helper()
+	if !slices.EqualFunc(got, want, strings.HasPrefix) {
+		t.Errorf("the client sees\n%s", strings.Join(got, "\n"))
+	}
+}
+
+// TestShortRequest: a client that stops sending because it is answered, and ends
+// its request short of the content-length it has announced, gets the answer to
+// its end, as connect-go's clients need it. The backend never takes the request
+// for a whole one.
+func TestShortRequest(t *testing.T) {
+	s := newScene(t, fixedConfig{})
+	client, server := s.run(t, s.p.port, func(x *exchange) {
+		x.open(false, request("content-length", "1000"))
+		x.cl.Data(false, message(0, "a"))
+		x.must(x.sv.WaitData(6))
+		x.sv.Headers(false, response())
+		x.must(x.cl.WaitHeaders(1))
+		x.cl.Data(true, nil)
+		x.must(x.conn.Sync()) // the proxy has read it
+		x.sv.Data(false, message(0, "too much"))
+		x.sv.Headers(true, trailers("x-why", "size"))
+		x.must(x.cl.WaitEnd())
+		x.must(x.sv.WaitOver())
+	})
+	want := []string{
+		`HEADERS :status="200" content-type="application/grpc"`, "DATA 13 bytes, sum", `HEADERS grpc-status="0" x-why="size"`, "END",
+	}
+	wantBegin(t, client, want)
+	if server[len(server)-1] != "RESET CANCEL" || slices.Contains(server, "END") {
+		t.Errorf("the backend sees %q", server)
+	}
 }
 
 // TestResetsPass: RST_STREAM keeps its code in both directions.
