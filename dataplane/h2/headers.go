@@ -225,7 +225,7 @@ func (c *Conn) recvResponse(s *Stream, end bool, p []byte) {
 		return
 	}
 	if m.status == 204 || m.status == 304 || s.state&stHEAD != 0 {
-		m.length = -1 // describes what is not sent (RFC 9110 §8.6)
+		m.length = 0 // no content follows, whatever length is told (RFC 9110 §6.4.1, §8.6)
 	}
 	if !c.setLength(s, m.length, end) {
 		return
