@@ -304,13 +304,7 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 	}
 	if x.sent == sentHeaders && e.Side == h2.SidePeer && e.Code != h2.ErrCodeNo {
 		// The backend's own word: it goes on as it is.
-		x.rec.Flags |= call.UpstreamRemoteReset
-		x.rec.Side = call.SideUpstream
-		x.rec.Code, x.rec.HasCode = rp.GRPC, false
-		x.rec.Detail = "upstream_reset_after_response_started{remote reset}"
-		x.core.Counters.Inc(x.m.Scope, call.DownstreamRqTxReset)
-		x.d.H.Reset(&x.down, e.Code)
-		x.finish()
+		x.passReset(rp, e.Code, call.UpstreamRemoteReset, "upstream_reset_after_response_started{remote reset}")
 		return
 	}
 	if x.sent == sentHeaders {
@@ -318,8 +312,25 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 	}
 	if x.sent == sentNothing {
 		x.core.charge(scope, rp.HTTP)
+		if x.state == stateTrying && !x.seen && x.tries == x.freeTries+1 && !x.req.whole() {
+			// No upstream has seen it. We cannot send it again, but the client may,
+			// and gRPC's do.
+			x.passReset(rp, h2.ErrCodeRefusedStream, rp.Flag, rp.Detail)
+			return
+		}
 	}
 	x.reply(rp)
+}
+
+// passReset ends the call by RST_STREAM, where rp would tell the client less.
+func (x *Exchange) passReset(rp *call.Reply, code h2.ErrCode, flag call.Flags, detail string) {
+	x.rec.Flags |= flag
+	x.rec.Side = call.SideUpstream
+	x.rec.Code, x.rec.HasCode = rp.GRPC, false
+	x.rec.Detail = detail
+	x.core.Counters.Inc(x.m.Scope, call.DownstreamRqTxReset)
+	x.d.H.Reset(&x.down, code)
+	x.finish()
 }
 
 // triedHost remembers a failed attempt's host for the next pick.

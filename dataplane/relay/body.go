@@ -192,12 +192,15 @@ func (q *body) release(c *Core) {
 
 // rewind moves pos back to the first byte. It reports false if that is gone.
 func (q *body) rewind() bool {
-	if q.base != 0 || !q.keep && q.pos != 0 {
+	if !q.whole() {
 		return false
 	}
 	q.pos, q.cur, q.off = 0, q.first, 0
 	return true
 }
+
+// whole reports that the first byte is still there, or has not come.
+func (q *body) whole() bool { return q.base == 0 && (q.keep || q.pos == 0) }
 
 // owed returns how many bytes the receiver has taken that were not yet
 // credited to the sender, and notes them as credited.

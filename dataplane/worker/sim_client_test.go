@@ -192,7 +192,7 @@ func (p *peer) resetBy(s *pstream, code http2.ErrCode) {
 		}
 		return
 	}
-	if code == http2.ErrCodeRefusedStream && !r.headers && r.mode != modeReset {
+	if code == http2.ErrCodeRefusedStream && !r.headers {
 		p.w.rpcRefused(r)
 		return
 	}
@@ -206,10 +206,10 @@ func (w *world) rpcRefused(r *rpc) {
 	if r.done {
 		return
 	}
-	if len(r.served) > 0 {
+	if r.processed() > 0 {
 		w.fatalf("%v: refused, but a server has seen it", r)
 	}
-	if w.faults["drain"] == 0 && w.opt.maxRequests == 0 && w.opt.age == 0 {
+	if w.explain(r, "14", "503") != nil && w.faults["drain"] == 0 && w.opt.maxRequests == 0 && w.opt.age == 0 {
 		w.fatalf("%v: refused without a reason", r)
 	}
 	r.end("refused")

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sluice-proxy/sluice/test/rawh2"
 )
@@ -135,7 +136,8 @@ func TestGoAwayMovesCalls(t *testing.T) {
 
 // TestGoAwayMovesLongCalls: a request of any length goes elsewhere as long as
 // the backend has taken no more of it than the window that streams begin with.
-// Beyond that it is too long to be kept.
+// Beyond that it is too long to be kept, and the client is told that nobody has
+// seen it.
 func TestGoAwayMovesLongCalls(t *testing.T) {
 	srv := listen(t, rawh2.Options{HoldStreams: true})
 	p := startFixed(t, fixedConfig{ports: []int{srv.Port()}})
@@ -173,9 +175,33 @@ func TestGoAwayMovesLongCalls(t *testing.T) {
 	sv.Credit(1000)
 	must(t, sv.WaitData(window+1000))
 	sv.Conn().SendGoAway(0, http2.ErrCodeNo)
-	must(t, cl.WaitEnd())
-	wantTrailersOnly(t, cl, codes.Unavailable, "GOAWAY")
+	must(t, cl.WaitReset())
+	if got := cl.Text(); !slices.Equal(got, []string{"RESET REFUSED_STREAM"}) {
+		t.Errorf("the client sees %q", got)
+	}
 	<-sent // its error is the reset that the client got
+}
+
+// TestGoAwayClientsRetry: what is too long to be kept and was seen by nobody is
+// refused, and gRPC's clients send it again, whatever their retry policy.
+func TestGoAwayClientsRetry(t *testing.T) {
+	srv := listen(t, rawh2.Options{Settings: []http2.Setting{setting(http2.SettingInitialWindowSize, 1<<20)}})
+	p := startFixed(t, fixedConfig{ports: []int{srv.Port()}})
+	cc := dial(t, p.port)
+	got := make(chan error, 1)
+	go func() {
+		in := wrapperspb.Bytes(make([]byte, 200_000))
+		got <- cc.Invoke(t.Context(), "/acme.Shop/Buy", in, new(wrapperspb.BytesValue))
+	}()
+	sv := acceptN(t, srv, 1)[0]
+	must(t, sv.WaitEnd())
+	sv.Conn().SendGoAway(0, http2.ErrCodeNo)
+	sv = acceptN(t, srv, 1)[0]
+	must(t, sv.WaitEnd())
+	sv.Headers(false, response())
+	sv.Data(false, message(0, ""))
+	sv.Headers(true, trailers())
+	must(t, <-got)
 }
 
 // TestGoAwayTwice: the graceful kind, 2^31-1 first and then the real id, with
