@@ -110,7 +110,8 @@ func TestConnectTimeout(t *testing.T) {
 	long := c.Open(true, request())
 	must(t, short.WaitEnd())
 	wantTrailersOnly(t, short, codes.DeadlineExceeded, "")
-	if d := time.Since(start); d < 300*time.Millisecond || d > timeout*9/10 {
+	// Later than connect_timeout its status would be another.
+	if d := time.Since(start); d < 300*time.Millisecond {
 		t.Errorf("the deadline of 300 ms came after %v", d)
 	}
 	must(t, long.WaitEnd())
