@@ -21,6 +21,7 @@ var scripted = map[string]string{
 	"HiWater":           "testdata/scripts/limits.txt: == room: hiWater",
 	"KeepaliveInterval": "testdata/scripts/6.7-ping.txt: == keepalive:",
 	"KeepaliveTimeout":  "testdata/scripts/6.7-ping.txt: == keepalive:",
+	"ShortGrace":        "testdata/scripts/8.1.1-malformed.txt: == too little, while it is answered: for some time",
 	"MaxStreamWindow":   "tune_test.go: func Test",
 	"MaxConnWindow":     "tune_test.go: func Test",
 }
