@@ -90,13 +90,14 @@ func validField(f *hpack.Field) bool {
 	return true
 }
 
-// fields validates the list, whose fields are valid by themselves, and collects the message's own.
+// fields validates the list, whose fields are valid by themselves or become so
+// by trim, and collects the message's own.
 func (m *message) fields(list []hpack.Field) bool {
 	m.length = -1
 	regular := false
 	for i := range list {
 		f := &list[i]
-		if !f.Checked() {
+		if !f.Checked() && !trim(f) {
 			return false
 		}
 		if fieldClass[f.ID] == classPlain {
@@ -148,6 +149,43 @@ func (m *message) fields(list []hpack.Field) bool {
 		m.seen |= bit
 	}
 	return true
+}
+
+// trim cuts off the blanks around a value: they are not part of it (RFC 9110
+// §5.5), and must not be sent (RFC 9113 §8.2.1). But gRPC's libraries do send
+// them: metadata may end in one, and "failed: " is a message of a status like
+// any other. That is escaped, which means the same. Fields that say where a
+// message goes or ends must be right as they are. It reports whether the field
+// is valid now.
+func trim(f *hpack.Field) bool {
+	if fieldClass[f.ID] != classPlain {
+		return false
+	}
+	if f.ID == hdr.GRPCMessage && f.Value != "" {
+		*f = hpack.NewUniqueField(f.Name, escapeEnds(f.Value))
+	} else {
+		f.Trim()
+	}
+	return validField(f)
+}
+
+// escapeEnds escapes a blank at either end as gRPC's status messages may be;
+// those between are no ends any more.
+func escapeEnds(v string) string {
+	if n := len(v) - 1; isBlank(v[n]) {
+		v = v[:n] + escaped(v[n])
+	}
+	if isBlank(v[0]) {
+		v = escaped(v[0]) + v[1:]
+	}
+	return v
+}
+
+func escaped(blank byte) string {
+	if blank == '\t' {
+		return "%09"
+	}
+	return "%20"
 }
 
 // The classes of names.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +62,30 @@ func TestRequestHeadersPass(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestBlanksAroundValues: gRPC's libraries send them, though HTTP forbids it: a
+// call does not fail for that. They are cut off, or escaped where that says the
+// same.
+func TestBlanksAroundValues(t *testing.T) {
+	s := newScene(t, fixedConfig{})
+	client, server := s.run(t, s.p.port, func(x *exchange) {
+		for range 3 { // the second time from the tables
+			x.open(true, request("x-a", " a b\t", "x-b", "\t", "authorization", " 1234567890123456789"))
+			x.sv.Headers(false, response("x-c", "c "))
+			x.sv.Headers(true, rawh2.Fields("grpc-status", "5", "grpc-message", " failed: ", "x-d-bin", "AQI= "))
+			x.must(x.cl.WaitEnd())
+		}
+	})
+	if want := ` x-a="a b" x-b="" authorization="1234567890123456789"(never indexed)`; !strings.HasSuffix(server[0], want) {
+		t.Errorf("the backend sees %s, want %s", server[0], want)
+	}
+	want := []string{
+		`HEADERS :status="200" content-type="application/grpc" x-c="c"`, `HEADERS grpc-status="5" grpc-message="%20failed:%20" x-d-bin="AQI="`, "END",
+	}
+	if !slices.Equal(client, want) {
+		t.Errorf("the client sees\n%s", strings.Join(client, "\n"))
 	}
 }
 

@@ -1,6 +1,10 @@
 package hpack
 
-import "github.com/sluice-proxy/sluice/dataplane/h2/hdr"
+import (
+	"strings"
+
+	"github.com/sluice-proxy/sluice/dataplane/h2/hdr"
+)
 
 // Field is one header field. To change one, replace all of it with a field
 // from a constructor: the unexported part describes Name and Value. A Field
@@ -80,6 +84,20 @@ func isSecret(id hdr.ID, n int) bool {
 
 // Checked tells whether the field was decoded and has passed Decoder.Check.
 func (f *Field) Checked() bool { return f.flag&flagChecked != 0 }
+
+// Trim cuts blanks off both ends of the value of a decoded field, wherever its
+// strings live. Such values are rare: the encoder does not index them.
+func (f *Field) Trim() {
+	v := strings.Trim(f.Value, " \t")
+	if len(v) == len(f.Value) {
+		return
+	}
+	f.Value, f.hash = v, 0
+	f.flag &^= flagRepeats
+	if isSecret(f.ID, len(v)) {
+		f.flag |= flagNever
+	}
+}
 
 // Size is the field's share of a header list's size (RFC 9113 section 6.5.2).
 func (f *Field) Size() int { return len(f.Name) + len(f.Value) + fieldOverhead }
