@@ -265,10 +265,13 @@ func (c *Conn) recvClosedData(id uint32, size int64) {
 		c.protocolError("DATA on an idle stream")
 		return
 	}
-	if !c.chargeUseless() {
+	h, late := c.past.find(id, c.now)
+	// What was under way when we reset the stream is no more than what an open
+	// one may get, and lateData bounds it.
+	expected := size > 0 && size <= c.lateData && (h == closedByUs || h == closedUnknown)
+	if !expected && !c.chargeUseless() {
 		return
 	}
-	h, late := c.past.find(id, c.now)
 	switch {
 	case h == closedEnded:
 		c.fail(ErrCodeStreamClosed, &c.ctr.ProtocolErrors, "DATA on a closed stream")
@@ -289,10 +292,11 @@ func (c *Conn) recvClosedData(id uint32, size int64) {
 	}
 }
 
-// expectLate notes how much DATA may be under way for a stream that was reset;
-// never more than the connection's window.
+// expectLate notes how much DATA may be under way for a stream that we reset,
+// never more than the connection's window, and that frames without any may be.
 func (c *Conn) expectLate(window int64) {
 	c.lateData = min(c.lateData+max(0, window), c.tune.window)
+	c.useless.add(c.lim.LateFrames, c.lim.UselessBurst)
 }
 
 // chargeEmpty counts a DATA frame that says nothing.

@@ -40,8 +40,10 @@ type Limits struct {
 	// UselessBurst/UselessRate: PRIORITY, WINDOW_UPDATE, unknown frames and
 	// frames for closed streams (CVE-2019-9513). Each DATA frame we send adds
 	// 2 tokens and one per 2 KiB: a reader of small pieces may send two
-	// updates for each (Go's net/http does after 4 KiB).
-	UselessBurst, UselessRate int32
+	// updates for each (Go's net/http does after 4 KiB). Each reset of ours adds
+	// LateFrames: an END_STREAM, the peer's own reset and a window update may be
+	// under way. DATA that is, is not counted here.
+	UselessBurst, UselessRate, LateFrames int32
 
 	// EmptyInRow: DATA without payload and END_STREAM, in a row; in total
 	// EmptyInRow plus one tenth of all frames (CVE-2019-9518).
@@ -71,7 +73,7 @@ func DefaultLimits(r Role) *Limits {
 		PingBurst: 20, PingRate: 10,
 		SettingsBurst: 10, SettingsRate: 2,
 		UnsentControl: 64 << 10,
-		UselessBurst:  2000, UselessRate: 500,
+		UselessBurst:  2000, UselessRate: 500, LateFrames: 3,
 		EmptyInRow: 100,
 		ClosedData: 128 << 10,
 		StalledFor: 10 * time.Second, VictimIdle: 5 * time.Second,

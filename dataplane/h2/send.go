@@ -272,6 +272,8 @@ func (c *Conn) reset(s *Stream, e StreamError) {
 	}
 	if s.state&stRecvEnd == 0 {
 		c.expectLate(s.recvWin)
+	} else {
+		c.expectLate(0)
 	}
 	c.closeStream(s, e, closedByUs)
 }

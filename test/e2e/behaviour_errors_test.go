@@ -303,6 +303,32 @@ func TestNoRoute(t *testing.T) {
 	}
 }
 
+// TestRefusedCalls: any number of calls that are refused before their clients
+// have sent all of them costs the connection, and the calls beside them, nothing.
+func TestRefusedCalls(t *testing.T) {
+	srv := listen(t, rawh2.Options{})
+	p := &proxy{id: "proxy", port: freePort(t), admin: freePort(t)}
+	p.Process = start(t, p.id, "dataplane", "--listen", fmt.Sprintf("127.0.0.1:%d", p.port), "--route", "acme.Shop="+srv.Addr(), "--admin", fmt.Sprintf("127.0.0.1:%d", p.admin))
+	t.Cleanup(p.Kill)
+	p.waitReady(t)
+	c := connect(t, p.port, rawh2.Options{})
+	neighbour := &exchange{T: t, conn: c, srv: srv}
+	neighbour.open(false, request())
+	var last *rawh2.Stream
+	for range 3000 {
+		last = c.Open(false, withFields(request(), ":path", "/acme.None/Buy"))
+		last.Data(false, message(0, "a"))
+		last.Data(true, nil)
+		last.Reset(http2.ErrCodeNo)
+	}
+	must(t, c.Sync())
+	if got := c.GoAways(); len(got) != 0 {
+		t.Fatalf("the client sees GOAWAY %+v", got)
+	}
+	neighbour.sv.Headers(true, response("grpc-status", "0"))
+	neighbour.must(neighbour.cl.WaitEnd())
+}
+
 // TestMalformed: what RFC 9113 §8 forbids never reaches a backend, in either
 // direction, and costs the stream only.
 func TestMalformed(t *testing.T) {
