@@ -119,7 +119,8 @@ func New(o Options) (*Server, error) {
 	}
 	s.handshakes = worker.NewHandshakes(s.group)
 	s.handshakeCtx, s.endHandshakes = context.WithCancel(context.Background())
-	o.Registry.Func(func(add func(telemetry.Stat)) { s.http2Stats(o.Registry, add) })
+	o.Registry.Func(s.http2Stats)
+	s.addUpstreamHTTP2(o.Registry)
 	o.Registry.Func(s.listenerStats)
 	o.Registry.Func(s.holdStats)
 	if o.Rebalance > 0 {

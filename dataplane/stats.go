@@ -45,19 +45,30 @@ var http2Names = []struct {
 	{"useless_frames", func(n *h2.Counters) uint64 { return n.UselessFrames }},
 }
 
-// http2Stats hands out http2.* of all downstream connections and
-// cluster.<name>.http2.* of the upstream ones.
-func (s *Server) http2Stats(r *telemetry.Registry, add func(telemetry.Stat)) {
-	down, up := s.group.HTTP2Counters()
+// http2Stats hands out http2.* of all downstream connections.
+func (s *Server) http2Stats(add func(telemetry.Stat)) {
+	n := s.group.DownstreamHTTP2()
 	for _, c := range http2Names {
 		name := "http2." + c.name
-		add(telemetry.Stat{Name: name, Base: name, Value: c.of(&down)})
-		for scope, n := range up {
-			if st, ok := r.Within(scope, name, c.of(&n)); ok {
-				add(st)
-			}
-		}
+		add(telemetry.Stat{Name: name, Base: name, Value: c.of(&n)})
 	}
+}
+
+// addUpstreamHTTP2 adds cluster.<name>.http2.* of the upstream connections.
+func (s *Server) addUpstreamHTTP2(r *telemetry.Registry) {
+	columns := make([]telemetry.Column, len(http2Names))
+	for i, c := range http2Names {
+		columns[i].Name = "http2." + c.name
+	}
+	r.Table(columns, func(add func(call.Scope, []uint64)) {
+		values := make([]uint64, len(http2Names))
+		s.group.UpstreamHTTP2(func(scope call.Scope, n *h2.Counters) {
+			for i, c := range http2Names {
+				values[i] = c.of(n)
+			}
+			add(scope, values)
+		})
+	})
 }
 
 // holdStats hands out for how many microseconds the workers' locks were held,

@@ -1,12 +1,10 @@
 package admin
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"regexp"
 	"runtime"
 	"runtime/pprof"
 	"strings"
@@ -15,8 +13,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
-
-	"github.com/sluice-proxy/sluice/dataplane/telemetry"
 )
 
 // state is the proxy's state in Envoy's terms.
@@ -91,97 +87,9 @@ func writeMessage(w http.ResponseWriter, m proto.Message, o protojson.MarshalOpt
 	_, _ = w.Write(out.Bytes()) // the client may be gone
 }
 
-// collect returns the stats that the query asks for.
-func (h *Handler) collect(r *http.Request) ([]telemetry.Stat, error) {
-	if h.o.Registry == nil {
-		return nil, nil
-	}
-	q := r.URL.Query()
-	var filter *regexp.Regexp
-	if f := q.Get("filter"); f != "" {
-		var err error
-		if filter, err = regexp.Compile(f); err != nil {
-			return nil, fmt.Errorf("filter: %w", err)
-		}
-	}
-	_, used := q["usedonly"]
-	var out []telemetry.Stat
-	for _, s := range h.o.Registry.Collect(h.o.Counters) {
-		if (used && s.Value == 0 && s.Text == "") || (filter != nil && !filter.MatchString(s.Name)) {
-			continue
-		}
-		out = append(out, s)
-	}
-	return out, nil
-}
-
-func (h *Handler) stats(w http.ResponseWriter, r *http.Request) {
-	stats, err := h.collect(r)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	switch f := r.URL.Query().Get("format"); f {
-	case "", "text":
-		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
-		b := bufio.NewWriter(w) // with many clusters it is long
-		for i := range stats {
-			switch s := &stats[i]; {
-			case s.Histogram != nil:
-				fmt.Fprintf(b, "%s: %v\n", s.Name, s.Histogram)
-			case s.IsText:
-				fmt.Fprintf(b, "%s: %q\n", s.Name, s.Text)
-			default:
-				fmt.Fprintf(b, "%s: %d\n", s.Name, s.Value)
-			}
-		}
-		_ = b.Flush() // the client may be gone
-	case "json":
-		type stat struct {
-			Name      string `json:"name"`
-			Value     any    `json:"value"` // a number or a text; of a histogram, how much it counted
-			Histogram string `json:"histogram,omitempty"`
-		}
-		out := struct {
-			Stats []stat `json:"stats"`
-		}{[]stat{}}
-		for _, s := range stats {
-			st := stat{Name: s.Name, Value: s.Value}
-			if s.IsText {
-				st.Value = s.Text
-			}
-			if s.Histogram != nil {
-				st.Histogram = s.Histogram.String()
-			}
-			out.Stats = append(out.Stats, st)
-		}
-		writeJSON(w, out)
-	case "prometheus":
-		h.writePrometheus(w, stats)
-	default:
-		http.Error(w, fmt.Sprintf("format %q: want text, json or prometheus", f), http.StatusBadRequest)
-	}
-}
-
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v) // the client may be gone
-}
-
-func (h *Handler) prometheus(w http.ResponseWriter, r *http.Request) {
-	stats, err := h.collect(r)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	h.writePrometheus(w, stats)
-}
-
-func (h *Handler) writePrometheus(w http.ResponseWriter, stats []telemetry.Stat) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	if err := telemetry.WritePrometheus(w, stats); err != nil {
-		h.o.Logger.Debug("writing stats", "reason", err)
-	}
 }
 
 func (h *Handler) listeners(w http.ResponseWriter, r *http.Request) {

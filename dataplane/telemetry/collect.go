@@ -1,9 +1,6 @@
 package telemetry
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // Source reads the workers' counter arrays, by call.Scope's index. It calls f
 // under a worker's lock, at least once per worker; each array that is not nil
@@ -48,59 +45,13 @@ var sanitizer = strings.NewReplacer("://", "_", ":/", "_", ":", "_", "\x00", "_"
 func (s *Stat) counts() bool { return !s.Gauge && !s.IsText && s.Histogram == nil }
 
 // Collect returns all stats, sorted by name, counters since the last Reset. src
-// may be nil.
+// may be nil. With many scopes it is long: Read is for what goes through them
+// one by one.
 func (r *Registry) Collect(src Source) []Stat {
-	out := r.collect(src)
-	r.mu.Lock()
-	zero := r.zero
-	r.mu.Unlock()
-	if len(zero) == 0 {
-		return out
+	var out []Stat
+	for name, s := range r.Read(src, nil).All() {
+		out = append(out, *s)
+		out[len(out)-1].Name = string(name)
 	}
-	for i := range out {
-		s := &out[i]
-		if n := zero[s.Name]; s.counts() && n <= s.Value { // else it is new under an old name
-			s.Value -= n
-		}
-	}
-	return out
-}
-
-func (r *Registry) collect(src Source) []Stat {
-	scopes, singles, funcs := r.snapshot()
-	sums := make([][]uint64, len(scopes))
-	for i, s := range scopes {
-		sums[i] = make([]uint64, len(layouts[s.kind].names))
-	}
-	if src != nil {
-		src.ReadCounters(func(_ int, arrays [][]uint64) {
-			for i, a := range arrays[:min(len(arrays), len(sums))] {
-				for k, v := range a[:min(len(a), len(sums[i]))] {
-					sums[i][k] += v
-				}
-			}
-		})
-	}
-	n := len(singles)
-	for _, s := range scopes {
-		n += len(layouts[s.kind].names)
-	}
-	out := make([]Stat, 0, n+n/16)
-	for i, s := range scopes {
-		l, ok := layouts[s.kind]
-		if !ok {
-			continue // the scope that counts nowhere
-		}
-		for k := range l.names {
-			out = append(out, l.stats[k].in(l.prefix, s.name, l.names[k], sums[i][k]))
-		}
-	}
-	for _, s := range singles {
-		out = append(out, Stat{Name: s.name, Base: s.name, Gauge: s.gauge, Value: s.read()})
-	}
-	for _, read := range funcs {
-		read(func(s Stat) { out = append(out, s) })
-	}
-	slices.SortStableFunc(out, func(a, b Stat) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }

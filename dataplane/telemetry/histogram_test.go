@@ -16,7 +16,9 @@ func TestHistogram(t *testing.T) {
 		t.Errorf("empty: %s", got)
 	}
 	var b strings.Builder
-	if err := WritePrometheus(&b, []Stat{{Name: "x.us", Base: "x.us", Value: h.Count(), Histogram: h}}); err != nil {
+	r := NewRegistry()
+	r.Func(func(add func(Stat)) { add(Stat{Name: "x.us", Base: "x.us", Value: h.Count(), Histogram: h}) })
+	if err := r.Read(nil, nil).WritePrometheus(&b); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{

@@ -82,10 +82,9 @@ var clusterNames = [call.UpstreamCounters]string{
 
 // layout says how the scopes of one kind are named.
 type layout struct {
-	prefix string // before the scope's name in /stats
-	label  string // Prometheus label that carries the scope's name
-	names  []string
-	stats  []Stat // of names, without what is the scope's
+	prefix  string // before the scope's name in /stats
+	label   string // Prometheus label that carries the scope's name
+	columns []Column
 }
 
 // layouts follow Envoy's tag extraction: a stat http.in.rq_total is
@@ -98,22 +97,16 @@ var layouts = map[Kind]layout{
 }
 
 func newLayout(prefix, label string, names []string) layout {
-	l := layout{prefix: prefix, label: label, names: names}
+	l := layout{prefix: prefix, label: label}
 	for _, n := range names {
-		l.stats = append(l.stats, l.stat(n))
+		l.columns = append(l.columns, Column{Name: n, Gauge: isGauge(n)})
 	}
 	return l
 }
 
-// in is s in a scope.
-func (s Stat) in(prefix, scope, name string, value uint64) Stat {
-	s.Name, s.LabelValue, s.Value = prefix+"."+scope+"."+name, scope, value
-	return s
-}
-
-// stat is a stat of any scope.
-func (l *layout) stat(name string) Stat {
-	s := Stat{Gauge: isGauge(name), Base: l.prefix + "." + name, Label: l.label}
+// stat is the stat of a column in any scope.
+func (l *layout) stat(c Column) Stat {
+	s := Stat{Name: c.Name, Gauge: c.Gauge, Base: l.prefix + "." + c.Name, Label: l.label}
 	if rest, ok := strings.CutSuffix(s.Base, "xx"); ok { // rq_5xx is rq_xx of class 5
 		class := len(rest) - 1
 		s.Base, s.Label2, s.Label2Value = rest[:class]+"xx", "envoy_response_code_class", rest[class:]

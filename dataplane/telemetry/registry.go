@@ -27,17 +27,29 @@ const (
 type Registry struct {
 	mu     sync.Mutex // guards all below
 	scopes []scope    // by index; index 0 counts nowhere
-	byName map[scope]call.Scope
+	byName map[scopeName]call.Scope
 	users  map[uint32]int // of the scopes that were ever held, by index
 	single []single
 	named  map[string]*Counter
+	tables []table
 	funcs  []func(add func(Stat))
 	zero   map[string]uint64 // what counters had at the last Reset, by name
 }
 
-type scope struct {
+type scopeName struct {
 	kind Kind
 	name string
+}
+
+type scope struct {
+	kind         Kind
+	prefix, name string // "cluster.web." and, the same memory, "web"
+}
+
+func newScope(n scopeName) scope {
+	s := scope{kind: n.kind, prefix: layouts[n.kind].prefix + "." + n.name + "."}
+	s.name = s.prefix[len(s.prefix)-1-len(n.name) : len(s.prefix)-1]
+	return s
 }
 
 // single is a stat outside the workers' arrays.
@@ -45,6 +57,17 @@ type single struct {
 	name  string
 	gauge bool
 	read  func() uint64
+}
+
+// Column is a stat of each scope in a Table.
+type Column struct {
+	Name  string // below the scope's prefix, e.g. "http2.rapid_reset"
+	Gauge bool
+}
+
+type table struct {
+	columns []Column
+	read    func(add func(s call.Scope, values []uint64))
 }
 
 // Counter is a stat that other goroutines than workers count, e.g. config
@@ -61,7 +84,7 @@ func (c *Counter) Set(n uint64) { c.v.Store(n) }
 func NewRegistry() *Registry {
 	return &Registry{
 		scopes: make([]scope, 1),
-		byName: make(map[scope]call.Scope),
+		byName: make(map[scopeName]call.Scope),
 		users:  make(map[uint32]int),
 		named:  make(map[string]*Counter),
 	}
@@ -72,12 +95,12 @@ func NewRegistry() *Registry {
 func (r *Registry) Scope(kind Kind, name string) call.Scope {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := scope{kind, Sanitize(name)}
+	k := scopeName{kind, Sanitize(name)}
 	if s, ok := r.byName[k]; ok {
 		return s
 	}
 	s := call.Scope{Index: uint32(len(r.scopes))}
-	r.scopes = append(r.scopes, k)
+	r.scopes = append(r.scopes, newScope(k))
 	r.byName[k] = s
 	return s
 }
@@ -144,26 +167,23 @@ func (r *Registry) Func(read func(add func(Stat))) {
 	r.funcs = append(r.funcs, read)
 }
 
-// Within returns the stat of that name below a scope's prefix; false for the
-// scope that counts nowhere and for those that are not shown.
-func (r *Registry) Within(s call.Scope, name string, value uint64) (Stat, bool) {
+// Table adds stats of scopes: at each scrape read hands the values of the
+// columns to add, scope by scope; what is added twice to one is summed up. add
+// copies. Scopes that are not shown are left out.
+func (r *Registry) Table(columns []Column, read func(add func(s call.Scope, values []uint64))) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if int(s.Index) >= len(r.scopes) || r.hiddenLocked(int(s.Index)) {
-		return Stat{}, false
-	}
-	k := r.scopes[s.Index]
-	l, ok := layouts[k.kind]
-	return l.stat(name).in(l.prefix, k.name, name, value), ok
+	r.tables = append(r.tables, table{columns, read})
 }
 
-// Reset makes the counters that Collect returns begin at zero again. The
+// Reset makes the counters that are read begin at zero again. The
 // workers' own arrays go on counting: nobody but them writes there.
 func (r *Registry) Reset(src Source) {
 	zero := map[string]uint64{}
-	for _, s := range r.collect(src) {
+	has := r.snapshot()
+	for name, s := range has.read(src).All() {
 		if s.counts() && s.Value > 0 {
-			zero[s.Name] = s.Value
+			zero[string(name)] = s.Value
 		}
 	}
 	r.mu.Lock()
@@ -171,8 +191,17 @@ func (r *Registry) Reset(src Source) {
 	r.zero = zero
 }
 
-// snapshot returns copies of what there is. A scope that is not shown is empty.
-func (r *Registry) snapshot() ([]scope, []single, []func(func(Stat))) {
+// registered are copies of what a registry has. A scope that is not shown is
+// empty.
+type registered struct {
+	scopes  []scope
+	singles []single
+	tables  []table
+	funcs   []func(func(Stat))
+	zero    map[string]uint64
+}
+
+func (r *Registry) snapshot() registered {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	scopes := slices.Clone(r.scopes)
@@ -181,5 +210,5 @@ func (r *Registry) snapshot() ([]scope, []single, []func(func(Stat))) {
 			scopes[i] = scope{}
 		}
 	}
-	return scopes, slices.Clone(r.single), slices.Clone(r.funcs)
+	return registered{scopes, slices.Clone(r.single), slices.Clone(r.tables), slices.Clone(r.funcs), r.zero}
 }

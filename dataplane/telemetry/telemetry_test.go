@@ -32,13 +32,11 @@ func TestCollect(t *testing.T) {
 	r.Counter("cluster_manager.cds.update_success").Add(3)
 	r.GaugeFunc("server.live", func() uint64 { return 1 })
 
-	r.Func(func(add func(Stat)) {
-		if s, ok := r.Within(web, "http2.rapid_reset", 4); ok {
-			add(s)
-		}
-		if _, ok := r.Within(call.Scope{}, "http2.rapid_reset", 5); ok {
-			t.Error("the scope that counts nowhere has a stat")
-		}
+	r.Table([]Column{{Name: "http2.rapid_reset"}}, func(add func(call.Scope, []uint64)) {
+		add(web, []uint64{3})
+		add(call.Scope{}, []uint64{5}) // counts nowhere
+		add(call.Scope{Index: 9}, []uint64{6})
+		add(web, []uint64{1})
 	})
 
 	one := make([][]uint64, 3)
@@ -73,7 +71,7 @@ func TestCollect(t *testing.T) {
 	}
 
 	var b strings.Builder
-	if err := WritePrometheus(&b, stats); err != nil {
+	if err := r.Read(workers{one, two}, nil).WritePrometheus(&b); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
@@ -93,11 +91,11 @@ func TestCollect(t *testing.T) {
 func TestNames(t *testing.T) {
 	for kind, l := range layouts {
 		seen := map[string]bool{}
-		for i, n := range l.names {
-			if n == "" || seen[n] {
-				t.Errorf("kind %d: counter %d has no name of its own: %q", kind, i, n)
+		for i, c := range l.columns {
+			if c.Name == "" || seen[c.Name] {
+				t.Errorf("kind %d: counter %d has no name of its own: %q", kind, i, c.Name)
 			}
-			seen[n] = true
+			seen[c.Name] = true
 		}
 	}
 }
@@ -139,7 +137,7 @@ func TestNamesAreSanitized(t *testing.T) {
 		t.Errorf("no %s in %q", want, names)
 	}
 	var b strings.Builder
-	if err := WritePrometheus(&b, r.Collect(nil)); err != nil {
+	if err := r.Read(nil, nil).WritePrometheus(&b); err != nil {
 		t.Fatal(err)
 	}
 	if want := `envoy_cluster_upstream_rq_total{envoy_cluster_name="127.0.0.1_25001"} 0`; !strings.Contains(b.String(), want) || strings.Contains(b.String(), "identifier") {

@@ -160,21 +160,23 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// HTTP2Counters returns what the connections of all workers reacted to: the
-// downstream ones together, the upstream ones by cluster.
-func (g *Group) HTTP2Counters() (down h2.Counters, up map[call.Scope]h2.Counters) {
-	up = make(map[call.Scope]h2.Counters)
+// DownstreamHTTP2 returns what the downstream connections of all workers reacted
+// to.
+func (g *Group) DownstreamHTTP2() (sum h2.Counters) {
 	for _, w := range g.workers {
 		w.mu.Lock()
-		down.Add(&w.downH2)
+		sum.Add(&w.downH2)
 		w.mu.Unlock()
-		w.readHTTP2(func(s call.Scope, n *h2.Counters) {
-			sum := up[s]
-			sum.Add(n)
-			up[s] = sum
-		})
 	}
-	return down, up
+	return sum
+}
+
+// UpstreamHTTP2 calls f with what the upstream connections of each worker reacted
+// to, by cluster. f is called without a lock, and copies.
+func (g *Group) UpstreamHTTP2(f func(cluster call.Scope, n *h2.Counters)) {
+	for _, w := range g.workers {
+		w.readHTTP2(f)
+	}
 }
 
 // HoldTimes returns how long the locks of all workers were held.

@@ -151,8 +151,8 @@ func newManager(ctx context.Context, server Server, bs *bootstrapv3.Bootstrap, o
 	m.ctx, m.cancel = context.WithCancel(ctx)
 	m.existing.Store(&map[string]*cluster.Handle{})
 	if r := o.Registry; r != nil {
-		r.Func(func(add func(telemetry.Stat)) { m.membership(r, add) })
-		r.Func(func(add func(telemetry.Stat)) { m.updateStats(r, add) })
+		m.addMembership(r)
+		m.addUpdateStats(r)
 	}
 	env := m.env(o, o.RefuseUnknownDynamicFields)
 	m.clusterIntake = newIntake(env, func() *clusterv3.Cluster { return new(clusterv3.Cluster) },

@@ -1,6 +1,7 @@
 package xdsconfig
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -17,6 +18,7 @@ func TestMembership(t *testing.T) {
 		w.command([]string{"bootstrap"}, cdsOnly)
 		r := telemetry.NewRegistry()
 		w.m.clusterIntake.env.Registry = r
+		w.m.addMembership(r)
 		w.command([]string{"cds", "1"}, "- {name: a, alt_stat_name: alt, type: EDS, http2_protocol_options: {}, eds_cluster_config: {eds_config: {ads: {}}}}")
 		w.command([]string{"eds", "1"}, `
 - cluster_name: a
@@ -29,12 +31,15 @@ func TestMembership(t *testing.T) {
     lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.4, port_value: 80}}}}]
 `)
 		got := map[string]uint64{}
-		w.m.membership(r, func(s telemetry.Stat) {
+		for _, s := range r.Collect(nil) {
+			if !strings.Contains(s.Name, "membership") {
+				continue
+			}
 			if !s.Gauge {
 				t.Errorf("%s is no gauge", s.Name)
 			}
 			got[s.Name] = s.Value
-		})
+		}
 		want := map[string]uint64{"cluster.alt.membership_total": 4, "cluster.alt.membership_healthy": 2,
 			"cluster.alt.membership_degraded": 1, "cluster.alt.membership_excluded": 0}
 		if diff := cmp.Diff(want, got); diff != "" {

@@ -83,10 +83,15 @@ func (u *updates) stats(add func(name string, value uint64, gauge bool)) {
 	add("update_time", at, true)
 }
 
-// updateStats hands out the stats of what comes from the control plane: of the
-// types with all their resources, and of each resource that somebody uses. Any
-// goroutine may call it.
-func (m *Manager) updateStats(r *telemetry.Registry, add func(telemetry.Stat)) {
+// addUpdateStats adds the stats of what comes from the control plane: of the
+// types with all their resources, and of each resource that somebody uses.
+func (m *Manager) addUpdateStats(r *telemetry.Registry) {
+	r.Func(m.updateStats)
+	m.addEDSStats(r)
+}
+
+// updateStats hands out all but those of endpoints. Any goroutine may call it.
+func (m *Manager) updateStats(add func(telemetry.Stat)) {
 	if m.client == nil {
 		return
 	}
@@ -95,7 +100,6 @@ func (m *Manager) updateStats(r *telemetry.Registry, add func(telemetry.Stat)) {
 	var timeouts map[string]uint64
 	m.do(func() {
 		timeouts = m.fetchTimeouts()
-		m.edsStats(r, add)
 		m.rdsStats(add)
 		m.sdsStats(add)
 	})
@@ -121,14 +125,41 @@ func (m *Manager) fetchTimeouts() map[string]uint64 {
 	return out
 }
 
-// edsStats are those of the endpoints, under the names of their clusters; of
+// addEDSStats adds those of the endpoints, under the names of their clusters; of
 // several that one name stands for, their sums.
-func (m *Manager) edsStats(r *telemetry.Registry, add func(telemetry.Stat)) {
-	type sum struct {
-		updates   updates
-		unchanged uint64
-	}
-	sums := map[call.Scope]*sum{}
+func (m *Manager) addEDSStats(r *telemetry.Registry) {
+	var columns []telemetry.Column
+	new(updates).stats(func(name string, _ uint64, gauge bool) {
+		columns = append(columns, telemetry.Column{Name: name, Gauge: gauge})
+	})
+	columns = append(columns,
+		telemetry.Column{Name: "update_empty"}, // a name that is missing in a response has not changed
+		telemetry.Column{Name: "update_no_rebuild"},
+		telemetry.Column{Name: "assignment_stale"}, // endpoint_stale_after is ignored
+	)
+	r.Table(columns, func(add func(call.Scope, []uint64)) {
+		if m.client == nil {
+			return
+		}
+		var sums map[call.Scope]*endpointUpdates
+		m.do(func() { sums = m.endpointUpdates() })
+		var values []uint64
+		for scope, s := range sums {
+			values = values[:0]
+			s.updates.stats(func(_ string, value uint64, _ bool) { values = append(values, value) })
+			add(scope, append(values, 0, s.unchanged, 0))
+		}
+	})
+}
+
+type endpointUpdates struct {
+	updates   updates
+	unchanged uint64
+}
+
+// endpointUpdates are the sums by the scope of the clusters.
+func (m *Manager) endpointUpdates() map[call.Scope]*endpointUpdates {
+	sums := make(map[call.Scope]*endpointUpdates, len(m.endpoints))
 	for _, es := range m.endpoints {
 		counted := map[call.Scope]bool{}
 		for u := range es.users {
@@ -141,22 +172,11 @@ func (m *Manager) edsStats(r *telemetry.Registry, add func(telemetry.Stat)) {
 				s.updates.join(&es.updates)
 				s.unchanged += es.unchanged
 			} else {
-				sums[scope] = &sum{es.updates, es.unchanged}
+				sums[scope] = &endpointUpdates{es.updates, es.unchanged}
 			}
 		}
 	}
-	for scope, s := range sums {
-		show := func(name string, value uint64, gauge bool) {
-			if st, ok := r.Within(scope, name, value); ok {
-				st.Gauge = gauge
-				add(st)
-			}
-		}
-		s.updates.stats(show)
-		show("update_empty", 0, false) // a name that is missing in a response has not changed
-		show("update_no_rebuild", s.unchanged, false)
-		show("assignment_stale", 0, false) // endpoint_stale_after is ignored
-	}
+	return sums
 }
 
 // rdsStats are those of the routes, under the stat_prefix of each connection

@@ -20,7 +20,7 @@ func TestUpdateStats(t *testing.T) {
 		w.command([]string{"bootstrap"}, testBootstrap)
 		r := telemetry.NewRegistry()
 		w.m.registry, w.m.clusterIntake.env.Registry = r, r
-		r.Func(func(add func(telemetry.Stat)) { w.m.updateStats(r, add) })
+		w.m.addUpdateStats(r)
 		const routes = "- {name: r:1, virtual_hosts: [{name: v, domains: [\"*\"], routes: [{match: {prefix: /}, route: {cluster: a:1, timeout: 0s}}]}]}\n"
 		w.command([]string{"cds", "1"}, "- {name: a:1, type: EDS, http2_protocol_options: {}, eds_cluster_config: {service_name: e, eds_config: {ads: {}}}}\n")
 		w.command([]string{"eds", "1"}, "- {cluster_name: e, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}}]}]}\n")
@@ -110,7 +110,7 @@ func TestEndpointStatsOfOneName(t *testing.T) {
 		w.command([]string{"bootstrap"}, cdsOnly)
 		r := telemetry.NewRegistry()
 		w.m.registry, w.m.clusterIntake.env.Registry = r, r
-		r.Func(func(add func(telemetry.Stat)) { w.m.updateStats(r, add) })
+		w.m.addUpdateStats(r)
 		const cluster = "- {name: NAME, alt_stat_name: s, type: EDS, http2_protocol_options: {}, eds_cluster_config: {eds_config: {ads: {}}}}\n"
 		const endpoints = "- {cluster_name: NAME, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}}]}]}\n"
 		w.command([]string{"cds", "1"}, strings.ReplaceAll(cluster, "NAME", "a")+strings.ReplaceAll(cluster, "NAME", "b"))
