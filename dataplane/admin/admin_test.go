@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -70,6 +71,10 @@ func (c *config) Status() xdsconfig.Status {
 			Default: cluster.DefaultThresholds(),
 		},
 	}}
+}
+
+func (c *config) Clusters() iter.Seq[xdsconfig.ClusterStatus] {
+	return slices.Values(c.Status().Clusters)
 }
 
 func (c *config) Certificates() []*adminv3.Certificate {

@@ -1,23 +1,15 @@
 package admin
 
 import (
-	"cmp"
 	"fmt"
-	"net"
+	"iter"
 	"net/http"
-	"net/netip"
 	"regexp"
-	"strconv"
-	"strings"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/sluice-proxy/sluice/dataplane/cluster"
 	"github.com/sluice-proxy/sluice/dataplane/xdsconfig"
 )
 
@@ -27,8 +19,10 @@ type Config interface {
 	Ready() <-chan struct{}
 	// Dump returns the configuration as it was received.
 	Dump() *xdsconfig.Dump
-	// Status returns the clusters with their hosts, among others.
+	// Status returns what is served and what warms.
 	Status() xdsconfig.Status
+	// Clusters goes through the clusters by name, with their hosts.
+	Clusters() iter.Seq[xdsconfig.ClusterStatus]
 	// Certificates returns what TLS contexts hold.
 	Certificates() []*adminv3.Certificate
 }
@@ -174,131 +168,4 @@ func matchAny(names *regexp.Regexp, a *anypb.Any) bool {
 		return names.MatchString(m.GetClusterName())
 	}
 	return false
-}
-
-func (h *Handler) clusters(w http.ResponseWriter, r *http.Request) {
-	cls := &adminv3.Clusters{}
-	if h.o.Config != nil {
-		for _, c := range h.o.Config.Status().Clusters {
-			if c.Serving {
-				cls.ClusterStatuses = append(cls.ClusterStatuses, clusterStatus(c))
-			}
-		}
-	}
-	if r.URL.Query().Get("format") == "json" {
-		writeProto(w, cls)
-		return
-	}
-	var b strings.Builder
-	for _, c := range cls.GetClusterStatuses() {
-		fmt.Fprintf(&b, "%s::observability_name::%s\n", c.GetName(), c.GetObservabilityName())
-		for _, t := range c.GetCircuitBreakers().GetThresholds() {
-			p := strings.ToLower(t.GetPriority().String())
-			fmt.Fprintf(&b, "%s::%s_priority::max_connections::%d\n", c.GetName(), p, t.GetMaxConnections().GetValue())
-			fmt.Fprintf(&b, "%s::%s_priority::max_pending_requests::%d\n", c.GetName(), p, t.GetMaxPendingRequests().GetValue())
-			fmt.Fprintf(&b, "%s::%s_priority::max_requests::%d\n", c.GetName(), p, t.GetMaxRequests().GetValue())
-			fmt.Fprintf(&b, "%s::%s_priority::max_retries::%d\n", c.GetName(), p, t.GetMaxRetries().GetValue())
-		}
-		fmt.Fprintf(&b, "%s::added_via_api::%t\n", c.GetName(), c.GetAddedViaApi())
-		if s := c.GetEdsServiceName(); s != "" {
-			fmt.Fprintf(&b, "%s::eds_service_name::%s\n", c.GetName(), s)
-		}
-		for _, hs := range c.GetHostStatuses() {
-			prefix := c.GetName() + "::" + addressText(hs.GetAddress()) + "::"
-			for _, s := range hs.GetStats() {
-				fmt.Fprintf(&b, "%s%s::%d\n", prefix, s.GetName(), s.GetValue())
-			}
-			fmt.Fprintf(&b, "%shostname::%s\n", prefix, hs.GetHostname())
-			fmt.Fprintf(&b, "%shealth_flags::%s\n", prefix, healthFlags[hs.GetHealthStatus().GetEdsHealthStatus()])
-			fmt.Fprintf(&b, "%sweight::%d\n", prefix, hs.GetWeight())
-			fmt.Fprintf(&b, "%sregion::%s\n", prefix, hs.GetLocality().GetRegion())
-			fmt.Fprintf(&b, "%szone::%s\n", prefix, hs.GetLocality().GetZone())
-			fmt.Fprintf(&b, "%ssub_zone::%s\n", prefix, hs.GetLocality().GetSubZone())
-			fmt.Fprintf(&b, "%scanary::false\n", prefix)
-			fmt.Fprintf(&b, "%spriority::%d\n", prefix, hs.GetPriority())
-			// Envoy's words for hosts without outlier detection.
-			fmt.Fprintf(&b, "%ssuccess_rate::-1\n%slocal_origin_success_rate::-1\n", prefix, prefix)
-		}
-	}
-	text(w, b.String())
-}
-
-// healthFlags are Envoy's words in the text of /clusters.
-var healthFlags = map[corev3.HealthStatus]string{
-	corev3.HealthStatus_HEALTHY:   "healthy",
-	corev3.HealthStatus_UNHEALTHY: "/failed_eds_health",
-	corev3.HealthStatus_TIMEOUT:   "/failed_eds_health",
-	corev3.HealthStatus_DRAINING:  "/eds_status_draining",
-	corev3.HealthStatus_DEGRADED:  "/degraded_eds_health",
-}
-
-// edsHealth is a host's health; as in Envoy, a host of which nothing is said is
-// healthy.
-func edsHealth(h cluster.Health) corev3.HealthStatus {
-	if h == cluster.HealthUnknown {
-		return corev3.HealthStatus_HEALTHY
-	}
-	return corev3.HealthStatus(h)
-}
-
-// clusterStatus is Envoy's message for a cluster.
-func clusterStatus(c xdsconfig.ClusterStatus) *adminv3.ClusterStatus {
-	out := &adminv3.ClusterStatus{
-		Name: c.Name, ObservabilityName: cmp.Or(c.StatName, c.Name), AddedViaApi: !c.Static, EdsServiceName: c.EDSService,
-		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{
-			thresholds(corev3.RoutingPriority_DEFAULT, c.Default), thresholds(corev3.RoutingPriority_HIGH, c.High),
-		}},
-	}
-	for _, hs := range c.Hosts {
-		stat := func(name string, v uint64, kind adminv3.SimpleMetric_Type) *adminv3.SimpleMetric {
-			return &adminv3.SimpleMetric{Name: name, Value: v, Type: kind}
-		}
-		out.HostStatuses = append(out.HostStatuses, &adminv3.HostStatus{
-			Address: protoAddress(hs.Address), Hostname: hs.Hostname, Weight: hs.Weight, Priority: hs.Priority,
-			Locality:     &corev3.Locality{Region: hs.Region, Zone: hs.Zone, SubZone: hs.SubZone},
-			HealthStatus: &adminv3.HostHealthStatus{EdsHealthStatus: edsHealth(hs.Health)},
-			Stats: []*adminv3.SimpleMetric{
-				stat("cx_active", uint64(max(hs.Connections, 0)), adminv3.SimpleMetric_GAUGE),
-				stat("cx_connect_fail", hs.ConnectErrors, adminv3.SimpleMetric_COUNTER),
-				stat("cx_total", hs.ConnectionsTotal, adminv3.SimpleMetric_COUNTER),
-				stat("rq_active", uint64(max(hs.Active, 0)), adminv3.SimpleMetric_GAUGE),
-				stat("rq_error", hs.Errors, adminv3.SimpleMetric_COUNTER),
-				stat("rq_pending_active", uint64(max(hs.Pending, 0)), adminv3.SimpleMetric_GAUGE),
-				stat("rq_success", hs.Successes, adminv3.SimpleMetric_COUNTER),
-				stat("rq_timeout", hs.Timeouts, adminv3.SimpleMetric_COUNTER),
-				stat("rq_total", hs.Total, adminv3.SimpleMetric_COUNTER),
-			},
-		})
-	}
-	return out
-}
-
-func thresholds(p corev3.RoutingPriority, t cluster.Thresholds) *clusterv3.CircuitBreakers_Thresholds {
-	return &clusterv3.CircuitBreakers_Thresholds{
-		Priority:           p,
-		MaxConnections:     wrapperspb.UInt32(t.MaxConnections),
-		MaxPendingRequests: wrapperspb.UInt32(t.MaxPending),
-		MaxRequests:        wrapperspb.UInt32(t.MaxRequests),
-		MaxRetries:         wrapperspb.UInt32(t.MaxRetries),
-	}
-}
-
-// protoAddress turns host:port or a socket's path into Envoy's message.
-func protoAddress(s string) *corev3.Address {
-	ap, err := netip.ParseAddrPort(s)
-	if err != nil {
-		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: s}}}
-	}
-	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-		Address:       ap.Addr().String(),
-		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(ap.Port())},
-	}}}
-}
-
-func addressText(a *corev3.Address) string {
-	if p := a.GetPipe(); p != nil {
-		return p.GetPath()
-	}
-	sa := a.GetSocketAddress()
-	return net.JoinHostPort(sa.GetAddress(), strconv.FormatUint(uint64(sa.GetPortValue()), 10))
 }

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -292,6 +294,9 @@ func (w *world) call(args []string) {
 func (w *world) status() {
 	s := w.m.Status()
 	w.say("%s", s.Stage)
+	if got := slices.Collect(w.m.Clusters()); !reflect.DeepEqual(got, s.Clusters) {
+		w.say("Clusters: %+v, not %+v", got, s.Clusters)
+	}
 	line := func(kind string, u Unit) {
 		text := fmt.Sprintf("%s %s %q", kind, u.Name, u.Version)
 		if u.Static {

@@ -2,6 +2,7 @@ package xdsconfig
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 
@@ -58,11 +59,10 @@ type RouteStatus struct {
 // Status returns the present state.
 func (m *Manager) Status() Status {
 	var s Status
+	var clusters []clusterRef
 	m.do(func() {
 		s.Stage, s.Ready = m.stage.String(), m.stage == stageLive
-		for _, cs := range m.clusters {
-			s.Clusters = append(s.Clusters, cs.status())
-		}
+		clusters = m.clusterRefs()
 		for _, ls := range m.listeners {
 			s.Listeners = append(s.Listeners, m.listenerStatus(ls))
 		}
@@ -73,7 +73,7 @@ func (m *Manager) Status() Status {
 			s.Routes = append(s.Routes, rs.status(name))
 		}
 	})
-	slices.SortFunc(s.Clusters, func(a, b ClusterStatus) int { return cmp.Compare(a.Name, b.Name) })
+	s.Clusters = slices.AppendSeq(s.Clusters, statuses(clusters))
 	slices.SortFunc(s.Listeners, func(a, b ListenerStatus) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(s.Routes, func(a, b RouteStatus) int { return cmp.Compare(a.Name, b.Name) })
 	if m.client != nil {
@@ -81,6 +81,40 @@ func (m *Manager) Status() Status {
 		s.XDS = &x
 	}
 	return s
+}
+
+// Clusters goes through the clusters that there are now by name. Each is looked
+// at when its turn comes: with many, their hosts are never in memory together.
+func (m *Manager) Clusters() iter.Seq[ClusterStatus] {
+	var clusters []clusterRef
+	m.do(func() { clusters = m.clusterRefs() })
+	return statuses(clusters)
+}
+
+// clusterRef is a cluster and what the configuration goroutine knows of it.
+type clusterRef struct {
+	Unit
+	statName, edsService string
+	cl                   *cluster.Cluster // nil: it warms
+}
+
+func (m *Manager) clusterRefs() []clusterRef {
+	out := make([]clusterRef, 0, len(m.clusters))
+	for _, cs := range m.clusters {
+		out = append(out, cs.ref())
+	}
+	return out
+}
+
+func statuses(clusters []clusterRef) iter.Seq[ClusterStatus] {
+	slices.SortFunc(clusters, func(a, b clusterRef) int { return cmp.Compare(a.Name, b.Name) })
+	return func(yield func(ClusterStatus) bool) {
+		for _, c := range clusters {
+			if !yield(c.status()) {
+				return
+			}
+		}
+	}
 }
 
 // reason is why the newest version was refused.
@@ -91,19 +125,28 @@ func (f *failure) reason() string {
 	return f.err.Error()
 }
 
-func (cs *clusterState) status() ClusterStatus {
-	out := ClusterStatus{Unit: Unit{Name: cs.name, Static: cs.static, Refused: cs.failure.reason()}}
+func (cs *clusterState) ref() clusterRef {
+	out := clusterRef{Unit: Unit{Name: cs.name, Static: cs.static, Refused: cs.failure.reason()}}
 	if u := cs.warming; u != nil {
 		out.Warming, out.Version, out.Updated = u.waits, u.version, u.updated
 	}
 	if u := cs.active; u != nil {
 		out.Serving, out.Version, out.Updated = true, u.version, u.updated
-		out.Hosts, out.Levels, out.Counts = u.cl.Hosts(), u.cl.Levels(), u.cl.Counts()
-		out.Default, out.High = u.cl.Thresholds()
-		out.StatName = u.res.value.statName
+		out.cl = u.cl
+		out.statName = u.res.value.statName
 		if eds := u.res.value.EDS; eds != nil {
-			out.EDSService = eds.service
+			out.edsService = eds.service
 		}
+	}
+	return out
+}
+
+// status reads what the cluster itself knows. Any goroutine may call it.
+func (c *clusterRef) status() ClusterStatus {
+	out := ClusterStatus{Unit: c.Unit, StatName: c.statName, EDSService: c.edsService}
+	if cl := c.cl; cl != nil {
+		out.Hosts, out.Levels, out.Counts = cl.Hosts(), cl.Levels(), cl.Counts()
+		out.Default, out.High = cl.Thresholds()
 	}
 	return out
 }
