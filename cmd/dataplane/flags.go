@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -104,6 +105,9 @@ func parse(args []string) (*options, error) {
 	}
 	if o.drainSeconds < 0 || o.concurrency < 0 || o.grace < 0 || o.shutdownAccept < 0 || o.rebalance < 0 || o.heldMB < 0 {
 		return nil, errors.New("--drain-time-s, --concurrency, --held-memory-mb, --rebalance-interval, --shutdown-grace and --shutdown-accept must not be negative")
+	}
+	if o.concurrency == 0 { // /server_info tells it, as Envoy's, and the runtime may get more or fewer processors later
+		o.concurrency = runtime.GOMAXPROCS(0)
 	}
 	return o, nil
 }

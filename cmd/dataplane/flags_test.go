@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ func TestParse(t *testing.T) {
 			}},
 		{"istio", "-c b.json --drain-time-s 45 --drain-strategy immediate --local-address-ip-version v4 --file-flush-interval-msec 1000 --disable-hot-restart --allow-unknown-static-fields -l warning --component-log-level misc:error --skip-deprecated-logs --concurrency 2", "",
 			func(o *options) bool { return o.concurrency == 2 && o.sources.Options.AllowUnknownStaticFields }},
+		{"default concurrency", "-c b", "", func(o *options) bool { return o.commandLine().GetConcurrency() == uint32(runtime.GOMAXPROCS(0)) }},
 		{"after --", "-c b.yaml -- -l nonsense", "", func(o *options) bool { return o.level == slog.LevelInfo }},
 		{"level in capitals", "-c b -l INFO", "", func(o *options) bool { return o.level == slog.LevelInfo }},
 		{"routes", "--listen 127.0.0.1:0 --backend a:1 --route x.Y=b:2 --route x.Y/Z=c:3", "",
