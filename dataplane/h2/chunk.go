@@ -47,8 +47,9 @@ func (c *Chunk) Append(p []byte) int {
 type Pool struct {
 	// Grow, if not nil, is asked before a Conn lets its peer send n bytes more
 	// than before without our reading them (see tuneTrips), and is told -n when
-	// that Conn is dead. It belongs to whoever owns the memory budget.
-	Grow func(n int64) bool
+	// that Conn is dead. lent: streams may hold as much more; else it is the
+	// window that they share. It belongs to whoever owns the memory budget.
+	Grow func(n int64, lent bool) bool
 
 	// Reuse, if not 0, keeps freed chunks as long as they and those in use are
 	// at most so many bytes: under pressure what one call gave up is what the

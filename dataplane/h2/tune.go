@@ -91,7 +91,7 @@ func (c *Conn) growStream(s *Stream) int64 {
 		return 0
 	}
 	if d := c.cfg.HoldLimit + t.extra + n - t.hold; d > 0 {
-		if !c.grant(d) {
+		if !c.grant(d, true) {
 			return 0
 		}
 		t.hold += d
@@ -114,15 +114,15 @@ func (c *Conn) growConn() int64 {
 		return 0
 	}
 	n := min(t.window, c.cfg.MaxConnWindow-t.window)
-	if !c.grant(n) {
+	if !c.grant(n, false) {
 		return 0
 	}
 	t.window += n
 	return n
 }
 
-func (c *Conn) grant(n int64) bool {
-	if c.pool.Grow != nil && !c.pool.Grow(n) {
+func (c *Conn) grant(n int64, lent bool) bool {
+	if c.pool.Grow != nil && !c.pool.Grow(n, lent) {
 		return false
 	}
 	c.tune.granted += n
@@ -132,7 +132,9 @@ func (c *Conn) grant(n int64) bool {
 // endTuning gives back what a dead connection was granted.
 func (c *Conn) endTuning() {
 	if n := c.tune.granted; n != 0 && c.pool.Grow != nil {
-		c.pool.Grow(-n)
+		lent := c.tune.hold - c.cfg.HoldLimit
+		c.pool.Grow(-lent, true)
+		c.pool.Grow(lent-n, false)
 	}
 	c.tune.granted = 0
 }

@@ -50,7 +50,7 @@ const pathStep = time.Millisecond / 4
 func newPath(t *testing.T, delay time.Duration) *path {
 	p := &path{t: t, now: 1e9, delay: delay, bandwidth: 400 << 20, allow: 1 << 40}
 	scfg := DefaultConfig(Server).ForWorker(NewPool(1<<20, false), &Counters{}, nil)
-	scfg.Pool.Grow = func(n int64) bool {
+	scfg.Pool.Grow = func(n int64, _ bool) bool {
 		if n > 0 && p.grown+n > p.allow {
 			return false
 		}

@@ -617,16 +617,54 @@ func TestEvict(t *testing.T) {
 	s.finish()
 }
 
+// TestPausingClient: a backend that sends as fast as its client takes it, until
+// the client pauses, has filled a window that has grown. That alone is not over
+// the budget.
+func TestPausingClient(t *testing.T) {
+	s := newScript(t, nil, nil)
+	s.g.opt.MemoryBudget = 1 << 20
+	r := s.call(&rpc{grpc: true, respLen: 8 << 20})
+	s.reply(r, 0, false, headersOf(r)...)
+	p, st := s.server(r, 0)
+	pour := func(n int) {
+		for st.sent < n && p.sendData(st, 16_000, n, false) {
+			p.push()
+			s.settleNow()
+		}
+	}
+	pour(4 << 20)
+	if st.sent != 4<<20 {
+		t.Fatalf("%d bytes sent", st.sent)
+	}
+	s.client.deaf = true
+	pour(8 << 20)
+	if n := s.wk.downH2.HeldOverflow; n != 0 || r.done {
+		t.Errorf("held_overflow is %d, done is %v", n, r.done)
+	}
+	if n := s.wk.core.Queued(); n <= 128<<10 || st.sent == 8<<20 {
+		t.Errorf("the backend has sent %d bytes, %d are held: its window has not grown", st.sent, n)
+	}
+	s.client.deaf = false
+	s.cancelAll()
+	s.finish()
+}
+
 // TestWindowsGrowByTheBudget: all windows of the process together grow by no
-// more than the memory budget, and make room again when they go.
+// more than the memory budget, those of a worker's streams by no more than half
+// of its share, and make room again when they go.
 func TestWindowsGrowByTheBudget(t *testing.T) {
 	s := newScript(t, nil, nil)
 	all := s.g.opt.MemoryBudget
 	for i, step := range []struct {
-		n  int64
-		ok bool
-	}{{all - 1, true}, {2, false}, {1, true}, {1, false}, {-all, true}, {all, true}, {-all, true}} {
-		if ok := s.wk.grow(step.n); ok != step.ok {
+		n    int64
+		lent bool
+		ok   bool
+	}{
+		{all - 1, false, true}, {2, false, false}, {1, false, true}, {1, false, false}, {-all, false, true}, {all, false, true}, {-all, false, true},
+		{all/2 + 1, true, false}, {all / 2, true, true}, {1, true, false}, {all / 2, false, true}, {1, false, false},
+		{-all / 2, true, true}, {1, true, true}, {-1, true, true}, {-all / 2, false, true},
+	} {
+		if ok := s.wk.grow(step.n, step.lent); ok != step.ok {
 			t.Errorf("step %d: growing by %d: %v, want %v", i, step.n, ok, step.ok)
 		}
 	}

@@ -319,8 +319,8 @@ func (w *world) checkStep() {
 // checkRest: nothing is under way, so nothing may be left of it.
 func (w *world) checkRest() {
 	c := &w.wk.core
-	if n := w.wk.g.grown.Load(); w.wk.nsocks == 0 && n != 0 {
-		w.fatalf("at rest: windows of connections that are gone have grown by %d", n)
+	if n := w.wk.g.grown.Load(); w.wk.nsocks == 0 && (n != 0 || w.wk.lent != 0) {
+		w.fatalf("at rest: windows of connections that are gone have grown by %d, those of streams by %d", n, w.wk.lent)
 	}
 	if c.Live() != 0 || c.Attempts() != 0 || c.Queued() != 0 || c.Memory() != 0 {
 		w.fatalf("at rest: %d exchanges, %d attempts, %d bytes queued", c.Live(), c.Attempts(), c.Queued())

@@ -59,6 +59,7 @@ type Worker struct {
 	upOrder []call.Scope                // of upH2, in the order of their making
 	holds   HoldTimes
 	trim    trimmer
+	lent    int64 // by how much streams' receive windows have grown, see grow
 	long    longHolds
 
 	leaving clock.Nanos // the process ends about then; 0: it does not
@@ -280,14 +281,18 @@ func (w *Worker) finishClosing() {
 func (w *Worker) budget() int64 { return w.g.opt.MemoryBudget / int64(w.g.opt.N) }
 
 // grow implements h2.Pool's Grow: receive windows may grow by MemoryBudget in
-// the whole process, should all of them stall at once, and not while slow
-// receivers use half of this worker's share.
-func (w *Worker) grow(n int64) bool {
+// the whole process, and not while slow receivers use half of this worker's
+// share. Those of its streams may grow by the other half: a client that pauses
+// while a backend sends fast must not be over the budget by that alone.
+func (w *Worker) grow(n int64, lent bool) bool {
 	g := w.g
-	if n > 0 && (w.core.Memory() > w.budget()/2 || g.grown.Load()+n > g.opt.MemoryBudget) {
+	if n > 0 && (w.core.Memory() > w.budget()/2 || g.grown.Load()+n > g.opt.MemoryBudget || lent && w.lent+n > w.budget()/2) {
 		return false
 	}
 	g.grown.Add(n)
+	if lent {
+		w.lent += n
+	}
 	return true
 }
 
