@@ -41,7 +41,7 @@ func (x *Reading) families() map[string]*part {
 		name := promName(base)
 		p := out[name]
 		if p == nil {
-			p = &part{columns: make([][]int, len(x.sets))}
+			p = new(part)
 			out[name] = p
 		}
 		return p
@@ -49,6 +49,9 @@ func (x *Reading) families() map[string]*part {
 	for i := range x.sets {
 		for k := range x.sets[i].stats {
 			p := of(x.sets[i].stats[k].Base)
+			if p.columns == nil {
+				p.columns = make([][]int, len(x.sets))
+			}
 			p.columns[i] = append(p.columns[i], k)
 		}
 	}
@@ -92,7 +95,7 @@ func newWriter(w io.Writer) *writer {
 }
 
 func (p *writer) begin(name string) {
-	p.family, p.below = &dto.MetricFamily{Name: proto.String(name), Metric: make([]*dto.Metric, 0, metricsAtOnce)}, false
+	p.family, p.below = &dto.MetricFamily{Name: proto.String(name), Metric: p.family.GetMetric()[:0]}, false
 }
 
 // add adds s to the family, whose type is that of the first.

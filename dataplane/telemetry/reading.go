@@ -124,6 +124,7 @@ func (has *registered) read(src Source) *Reading {
 	}
 	x.arrange()
 
+	x.rest = make([]Stat, 0, len(has.singles))
 	for _, s := range has.singles {
 		x.rest = append(x.rest, Stat{Name: s.name, Base: s.name, Gauge: s.gauge, Value: s.read()})
 	}
@@ -184,7 +185,7 @@ func (x *Reading) newSet(kind Kind, scope int) (set columnSet) {
 
 // part are some of the stats of a reading.
 type part struct {
-	columns [][]int // which of each set
+	columns [][]int // which of each set; nil: none of scopes
 	rest    []int
 }
 
@@ -214,6 +215,9 @@ func (x *Reading) each(p part) iter.Seq2[[]byte, *Stat] {
 		}
 		begin(cursor{scope: noScope, left: p.rest})
 		next := 0
+		if p.columns == nil {
+			next = len(x.order)
+		}
 		s := new(Stat)
 		for {
 			// The names of a scope come after its prefix. So it is begun when all

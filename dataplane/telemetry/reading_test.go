@@ -265,6 +265,23 @@ func TestReadingIsSmall(t *testing.T) {
 	}); got > most {
 		t.Errorf("Prometheus: %d bytes are allocated for each cluster, want %d at most", got, most)
 	}
+
+	// As of secrets, which have a name and so a family each.
+	for i := range n {
+		r.Counter(fmt.Sprintf("sds.secret-%d.update_success", i))
+	}
+	if got := allocated(func() {
+		if err := r.Read(nil, nil).WritePrometheus(io.Discard); err != nil {
+			t.Error(err)
+		}
+	}); got > 2*most {
+		t.Errorf("Prometheus: %d bytes are allocated for each cluster and secret, want %d at most", got, 2*most)
+	}
+	for name, p := range r.Read(nil, nil).families() {
+		if strings.HasPrefix(name, "envoy_sds") && p.columns != nil {
+			t.Fatalf("all scopes are gone through for %s", name)
+		}
+	}
 }
 
 // A client that is gone ends the walk.
