@@ -368,8 +368,8 @@ func (c *Conn) recvRSTStream(id uint32, p []byte) {
 		return
 	}
 	code := ErrCode(be32(p))
-	late := code == ErrCodeCancel && s.GivesUp != 0 && c.now >= s.GivesUp
-	if !late && !c.chargeReset(s) {
+	waited := code == ErrCodeCancel && s.GivesUp != 0 && c.now >= s.GivesUp || c.now >= s.born.Add(c.lim.ResetAge)
+	if !waited && !c.chargeReset(s) {
 		return
 	}
 	c.closeStream(s, StreamError{Kind: EndReset, Side: SidePeer, Code: code, MaybeSeen: code != ErrCodeRefusedStream}, closedByPeer)

@@ -18,9 +18,11 @@ type Limits struct {
 	// ResetBurst/ResetRate: streams reset before their response ended, by the
 	// peer (CVE-2023-44487) or by us because of what the peer sent
 	// (CVE-2025-8671): each costs an upstream request. A client that cancels at
-	// its own deadline is free (Stream.GivesUp): it has waited, and what it had
-	// open meanwhile MaxConcurrentStreams bounds.
+	// its own deadline is free (Stream.GivesUp), and a peer's reset of a stream
+	// that is ResetAge old: it has waited, and what it had open meanwhile
+	// MaxConcurrentStreams bounds.
 	ResetBurst, ResetRate int32
+	ResetAge              time.Duration
 
 	// Continuations is how many CONTINUATION frames a block may have;
 	// EmptyContinuations how many of them may be empty (CVE-2024-24549 and
@@ -68,7 +70,7 @@ type Limits struct {
 func DefaultLimits(r Role) *Limits {
 	l := &Limits{
 		RefusedBurst: 1000, RefusedRate: 1000, StreamGrace: 16,
-		ResetBurst: 200, ResetRate: 100,
+		ResetBurst: 200, ResetRate: 100, ResetAge: time.Second,
 		Continuations: 32, EmptyContinuations: 2, EncodedFactor: 2,
 		PingBurst: 20, PingRate: 10,
 		SettingsBurst: 10, SettingsRate: 2,

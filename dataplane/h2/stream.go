@@ -32,6 +32,7 @@ type Stream struct {
 	held     int64 // given to OnData, not credited
 	unacked  int64 // credited, not yet announced by WINDOW_UPDATE
 	window   int64 // W: recvWin + held + unacked
+	born     clock.Nanos
 	progress clock.Nanos
 	// updatedAt is when the last WINDOW_UPDATE was sent with nothing held; 0: not.
 	updatedAt clock.Nanos
@@ -88,7 +89,7 @@ func (s *Stream) start(c *Conn, id uint32) {
 	s.window = c.recvInit
 	s.updatedAt = 0
 	s.held, s.unacked = 0, 0
-	s.progress = c.now
+	s.born, s.progress = c.now, c.now
 	s.length = -1
 	s.shortAt = 0
 	s.sentAt = -1

@@ -22,6 +22,7 @@ var scripted = map[string]string{
 	"KeepaliveInterval": "testdata/scripts/6.7-ping.txt: == keepalive:",
 	"KeepaliveTimeout":  "testdata/scripts/6.7-ping.txt: == keepalive:",
 	"ShortGrace":        "testdata/scripts/8.1.1-malformed.txt: == too little, while it is answered: for some time",
+	"ResetAge":          "testdata/scripts/rapid-reset.txt: == not of streams that are a second old",
 	"LateFrames":        "testdata/scripts/limits.txt: == each reset of ours earns three",
 	"MaxStreamWindow":   "tune_test.go: func Test",
 	"MaxConnWindow":     "tune_test.go: func Test",
