@@ -388,7 +388,8 @@ func (c *Conn) GoingAway() bool {
 func (c *Conn) Dead() bool { return c.dead }
 
 // Linger says that n more (or fewer) attempts of streams the peer has reset
-// are still running elsewhere; they count to MaxConcurrentStreams.
+// are still running elsewhere; with its streams they may be twice
+// MaxConcurrentStreams.
 func (c *Conn) Linger(n int) { c.lingers += n }
 
 // Each calls f for every open stream in id order. f must not end streams other

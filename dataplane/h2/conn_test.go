@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -141,20 +142,22 @@ func TestLastWords(t *testing.T) {
 	w.done(t)
 }
 
-// TestLinger: attempts that still run for streams the client has reset count to
-// its concurrency.
+// TestLinger: attempts that still run for streams the client has reset have as
+// many places as streams.
 func TestLinger(t *testing.T) {
 	w := newWorld(t, "server streams=2")
-	w.run(t, "> HEADERS 1 std")
-	w.run(t, "> RST_STREAM 1 CANCEL")
-	w.c.Linger(1)
-	w.run(t, "> HEADERS 3 std")
-	w.run(t, "> HEADERS 5 std")
+	for id := 1; id < 7; id += 2 {
+		w.run(t, fmt.Sprintf("> HEADERS %d std", id))
+		w.run(t, fmt.Sprintf("> RST_STREAM %d CANCEL", id))
+		w.c.Linger(1)
+	}
+	w.run(t, "> HEADERS 7 std")
+	w.run(t, "> HEADERS 9 std")
 	if w.c.Streams() != 1 || w.ctr.StreamsRefused != 1 {
 		t.Errorf("%d streams, %d refused, want 1 and 1", w.c.Streams(), w.ctr.StreamsRefused)
 	}
 	w.c.Linger(-1)
-	w.run(t, "> HEADERS 7 std")
+	w.run(t, "> HEADERS 11 std")
 	if w.c.Streams() != 2 {
 		t.Errorf("%d streams, want 2", w.c.Streams())
 	}

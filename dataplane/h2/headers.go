@@ -125,7 +125,9 @@ func (c *Conn) openedByPeer(id uint32, end, selfDep bool, p []byte) {
 	if c.settingsAt != 0 {
 		limit += int(c.lim.StreamGrace)
 	}
-	if c.tab.n+c.lingers >= limit {
+	// A stream that was reset is no more to its client, which may have another at
+	// once: what lingers has as many places of its own.
+	if c.tab.n >= limit || c.tab.n+c.lingers >= 2*limit {
 		c.refuse(id, p)
 		return
 	}

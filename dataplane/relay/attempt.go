@@ -314,7 +314,7 @@ func (x *Exchange) attemptFailed(a *Attempt, e h2.StreamError) {
 		x.core.charge(scope, rp.HTTP)
 		if x.state == stateTrying && !x.seen && x.tries == x.freeTries+1 && !x.req.whole() {
 			// No upstream has seen it. We cannot send it again, but the client may,
-			// and gRPC's do.
+			// and most do.
 			x.passReset(rp, h2.ErrCodeRefusedStream, rp.Flag, rp.Detail)
 			return
 		}

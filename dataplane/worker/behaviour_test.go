@@ -491,9 +491,9 @@ func TestCancelsAtDeadlines(t *testing.T) {
 	}
 }
 
-// TestResetStreamsLinger: calls that a client has reset count to its concurrent
-// streams until their attempts have ended, so that it cannot have more begun in
-// one batch than it may have open; and then they count no more.
+// TestResetStreamsLinger: calls that a client has reset count until their
+// attempts have ended, so that it cannot have more begun in one batch than twice
+// what it may have open; and then they count no more.
 func TestResetStreamsLinger(t *testing.T) {
 	const limit = 5
 	s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) { m.HTTP2.MaxConcurrentStreams = limit })
@@ -501,7 +501,7 @@ func TestResetStreamsLinger(t *testing.T) {
 	s.reply(warm, 0, true, trailersOnly(warm, "0")...)
 	s.client.l.in.cap = 1 << 20
 	for round := uint64(1); round <= 2; round++ {
-		for range 2 * limit {
+		for range 3 * limit {
 			r := &rpc{id: uint64(len(s.rpcs) + 1), grpc: true, mode: modeHang, cancelAfter: -1}
 			s.rpcs = append(s.rpcs, r)
 			s.client.start(r)
@@ -514,6 +514,39 @@ func TestResetStreamsLinger(t *testing.T) {
 			t.Errorf("round %d: %d streams were refused, want %d", round, n, round*limit)
 		}
 		s.settleNow()
+	}
+	s.finish()
+}
+
+// TestCallsAfterCancelled: a client that resets all streams it may have may have
+// as many others at once: it knows of no limit that would be exceeded.
+func TestCallsAfterCancelled(t *testing.T) {
+	const limit = 5
+	s := newScript(t, nil, func(m *call.Manager, _ *call.UpstreamOptions) { m.HTTP2.MaxConcurrentStreams = limit })
+	s.client.l.in.cap = 1 << 20
+	var first, second []*rpc
+	for range limit {
+		first = append(first, s.call(&rpc{grpc: true}))
+	}
+	for _, r := range first {
+		s.client.rst(r.s, http2.ErrCodeCancel)
+		r.end("cancelled")
+	}
+	for range limit {
+		r := &rpc{id: uint64(len(s.rpcs) + 1), grpc: true, mode: modeHang, cancelAfter: -1}
+		s.rpcs = append(s.rpcs, r)
+		s.client.start(r)
+		second = append(second, r)
+	}
+	s.client.push()
+	s.batch(func() { s.client.l.feed(1 << 20) })
+	s.settleNow()
+	if n := s.wk.downH2.StreamsRefused; n != 0 {
+		t.Errorf("%d streams were refused", n)
+	}
+	for _, r := range second {
+		s.reply(r, 0, true, trailersOnly(r, "0")...)
+		s.expect(r, "200 grpc 0")
 	}
 	s.finish()
 }
