@@ -368,6 +368,10 @@ func (c *Conn) chargeReset(s *Stream) bool {
 	return false
 }
 
+// Served says that a call of the peer's was answered where it costs something:
+// it may reset another.
+func (c *Conn) Served() { c.resets.add(1, c.lim.ResetBurst) }
+
 // Streams returns the number of open streams.
 func (c *Conn) Streams() int { return c.tab.n }
 

@@ -368,7 +368,7 @@ func (c *Conn) recvRSTStream(id uint32, p []byte) {
 		return
 	}
 	code := ErrCode(be32(p))
-	waited := code == ErrCodeCancel && s.GivesUp != 0 && c.now >= s.GivesUp || c.now >= s.born.Add(c.lim.ResetAge)
+	waited := s.GivesUp != 0 && c.now >= s.GivesUp || c.now >= s.born.Add(c.lim.ResetAge)
 	if !waited && !c.chargeReset(s) {
 		return
 	}

@@ -20,7 +20,9 @@ type Limits struct {
 	// (CVE-2025-8671): each costs an upstream request. A client that cancels at
 	// its own deadline is free (Stream.GivesUp), and a peer's reset of a stream
 	// that is ResetAge old: it has waited, and what it had open meanwhile
-	// MaxConcurrentStreams bounds.
+	// MaxConcurrentStreams bounds. Each call that an upstream has answered earns
+	// a reset (Conn.Served): of the many calls of a proxy some are cancelled, and to
+	// reset half of them costs no more than to reset none.
 	ResetBurst, ResetRate int32
 	ResetAge              time.Duration
 

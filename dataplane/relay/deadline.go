@@ -80,11 +80,16 @@ func (x *Exchange) clientDeadlinePassed() bool {
 // fewer than could end well in that time.
 const minPatience = 20 * time.Millisecond
 
-// patience is how long after its headers a client's call with a grpc-timeout of
-// d nanoseconds may be cancelled because of it. The client's clock has started
-// before ours, and what it sent may have waited on its way: from three quarters
-// of d on.
-func patience(d int64) time.Duration { return max(time.Duration(d-d/4), minPatience) }
+// giveUpAfter notes a timeout of the call of d nanoseconds, the client's or that
+// of a proxy in front of us, because of which it may be cancelled. The client's
+// clock has started before ours, and what it sent may have waited on its way:
+// from three quarters of d on.
+func (x *Exchange) giveUpAfter(d int64) {
+	at := x.core.Now.Add(max(time.Duration(d-d/4), minPatience))
+	if s := &x.down; s.GivesUp == 0 || at < s.GivesUp {
+		s.GivesUp = at
+	}
+}
 
 // limitTime sets the deadlines that the route, once known, and the manager
 // give the call, counted from the request's headers.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -183,7 +184,12 @@ func (x *Exchange) begin(b *hpack.Block, end bool) {
 			cl.GRPC = isGRPC(f.Value)
 		case hdr.GRPCTimeout:
 			if x.grpcClient = parseTimeout(f.Value); x.grpcClient >= 0 {
-				x.down.GivesUp = c.Now.Add(patience(x.grpcClient))
+				x.giveUpAfter(x.grpcClient)
+			}
+		case hdr.XEnvoyExpectedRqTimeout:
+			has |= notesOf[f.ID]
+			if ms, err := strconv.ParseUint(f.Value, 10, 31); err == nil {
+				x.giveUpAfter(int64(ms) * 1e6)
 			}
 		default:
 			has |= notesOf[f.ID]

@@ -177,6 +177,7 @@ func (x *Exchange) responseReceived(a *Attempt) {
 	x.rsp.done = true
 	x.rec.Code, x.rec.HasCode = a.rec.Code, a.rec.HasCode
 	x.rec.Side = call.SideNone
+	x.d.H.Served()
 	a.finish()
 }
 

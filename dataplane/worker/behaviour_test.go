@@ -443,26 +443,34 @@ func TestSweep(t *testing.T) {
 	s.finish()
 }
 
-// TestCancelsAtDeadlines: a client that cancels its calls when their time is up
-// is no attacker, however many they are; one that cancels them before is.
+// TestCancelsAtDeadlines: a client that cancels its calls when their time is up,
+// its own or that of a proxy in front of us, or after a second, is no attacker,
+// however many they are; one that cancels them before is. Envoy's code for all
+// of them is INTERNAL_ERROR.
 func TestCancelsAtDeadlines(t *testing.T) {
 	for _, tt := range []struct {
-		timeout, after time.Duration
-		banned         bool
+		timeout, told, after time.Duration
+		code                 http2.ErrCode
+		banned               bool
 	}{
-		{100 * time.Millisecond, 100 * time.Millisecond, false},
-		{100 * time.Millisecond, 76 * time.Millisecond, false},
-		{100 * time.Millisecond, 70 * time.Millisecond, true},
-		{time.Millisecond, 20 * time.Millisecond, false},
-		{time.Millisecond, 15 * time.Millisecond, true},
-		{0, 100 * time.Millisecond, true},
+		{100 * time.Millisecond, 0, 100 * time.Millisecond, http2.ErrCodeCancel, false},
+		{100 * time.Millisecond, 0, 76 * time.Millisecond, http2.ErrCodeCancel, false},
+		{100 * time.Millisecond, 0, 76 * time.Millisecond, http2.ErrCodeInternal, false},
+		{100 * time.Millisecond, 0, 70 * time.Millisecond, http2.ErrCodeCancel, true},
+		{time.Millisecond, 0, 20 * time.Millisecond, http2.ErrCodeCancel, false},
+		{time.Millisecond, 0, 15 * time.Millisecond, http2.ErrCodeCancel, true},
+		{0, 100 * time.Millisecond, 76 * time.Millisecond, http2.ErrCodeInternal, false},
+		{0, 100 * time.Millisecond, 70 * time.Millisecond, http2.ErrCodeInternal, true},
+		{0, 0, 100 * time.Millisecond, http2.ErrCodeCancel, true},
+		{0, 0, time.Second, http2.ErrCodeCancel, false},
+		{10 * time.Second, 15 * time.Second, time.Second, http2.ErrCodeInternal, false},
 	} {
 		s := newScript(t, nil, nil)
 		banned := false
 		for range 30 {
 			var rs []*rpc
 			for range 20 {
-				r := &rpc{grpc: true}
+				r := &rpc{grpc: true, told: tt.told}
 				if tt.timeout > 0 {
 					r.route, r.timeout = routeGRPC, tt.timeout
 				}
@@ -470,7 +478,7 @@ func TestCancelsAtDeadlines(t *testing.T) {
 			}
 			s.now = s.now.Add(tt.after)
 			for _, r := range rs {
-				s.client.rst(r.s, http2.ErrCodeCancel)
+				s.client.rst(r.s, tt.code)
 				r.end("cancelled")
 			}
 			s.client.push()
@@ -483,7 +491,56 @@ func TestCancelsAtDeadlines(t *testing.T) {
 			s.settleNow()
 		}
 		if banned != tt.banned {
-			t.Errorf("timeout %v, cancelled after %v: banned %v", tt.timeout, tt.after, banned)
+			t.Errorf("timeout %v, %v of the proxy, %v after %v: banned %v", tt.timeout, tt.told, tt.code, tt.after, banned)
+		}
+		if !banned {
+			s.finish()
+		}
+	}
+}
+
+// TestCancelsAmongAnswered: of the calls of a connection half may be cancelled
+// at once if upstreams answer the others; answers of our own do not count.
+func TestCancelsAmongAnswered(t *testing.T) {
+	for _, tt := range []struct {
+		cancelled, answered int
+		route               routeKind
+		banned              bool
+	}{
+		{3, 7, routePlain, false},
+		{5, 5, routePlain, false},
+		{6, 4, routePlain, true},
+		{3, 7, routeNone, true},
+		{3, 7, routeReply, true},
+	} {
+		s := newScript(t, nil, nil)
+		banned := false
+		for range 150 {
+			for range tt.answered {
+				r := s.call(&rpc{grpc: true, route: tt.route})
+				if tt.route == routePlain {
+					s.reply(r, 0, true, trailersOnly(r, "0")...)
+				}
+			}
+			for range tt.cancelled {
+				r := s.call(&rpc{grpc: true})
+				s.client.rst(r.s, http2.ErrCodeCancel)
+				r.end("cancelled")
+				s.client.push()
+				for s.client.l.readable() {
+					s.batch(func() { s.client.l.feed(1 << 20) })
+				}
+				if banned = s.wk.downH2.RapidReset != 0; banned {
+					break
+				}
+				s.settleNow()
+			}
+			if banned = s.wk.downH2.RapidReset != 0; banned {
+				break
+			}
+		}
+		if banned != tt.banned {
+			t.Errorf("%d cancelled for %d answered (%v): banned %v", tt.cancelled, tt.answered, tt.route, banned)
 		}
 		if !banned {
 			s.finish()

@@ -60,6 +60,7 @@ type rpc struct {
 	reqTrailers bool
 	status      int
 	timeout     time.Duration
+	told        time.Duration // x-envoy-expected-rq-timeout-ms
 	resetCode   http2.ErrCode
 	resetAfter  int // payload bytes
 	cancelAfter int // payload bytes of either direction; -1: never

@@ -20,6 +20,9 @@ func (p *peer) start(r *rpc) {
 	if r.route == routeGRPC {
 		kv = append(kv, "grpc-timeout", strconv.Itoa(int(r.timeout.Milliseconds()))+"m")
 	}
+	if r.told > 0 {
+		kv = append(kv, "x-envoy-expected-rq-timeout-ms", strconv.FormatInt(r.told.Milliseconds(), 10))
+	}
 	if p.w.opt.odd.lengths {
 		kv = append(kv, "content-length", strconv.Itoa(r.reqLen))
 	}
