@@ -356,9 +356,11 @@ func (c *Conn) streamErrorID(id uint32, code ErrCode) {
 }
 
 // chargeReset takes a token for a stream reset because of the peer; false: the
-// connection failed. A stream whose response had ended is free.
+// connection failed. A stream whose response had ended is free, and a request of
+// ours: a server that refuses all of them makes us do nothing that they had not
+// asked for, and the calls beside them are others'.
 func (c *Conn) chargeReset(s *Stream) bool {
-	if s != nil && (c.role == Server && s.state&stSendEnd != 0 || c.role == Client && s.state&stRecvEnd != 0) {
+	if s != nil && (c.role == Client || s.state&stSendEnd != 0) {
 		return true
 	}
 	if c.resets.take(c.now, c.lim.ResetBurst, c.lim.ResetRate) {

@@ -22,7 +22,8 @@ type Limits struct {
 	// that is ResetAge old: it has waited, and what it had open meanwhile
 	// MaxConcurrentStreams bounds. Each call that an upstream has answered earns
 	// a reset (Conn.Served): of the many calls of a proxy some are cancelled, and to
-	// reset half of them costs no more than to reset none.
+	// reset half of them costs no more than to reset none. Upstream only resets of
+	// streams that are gone count: each request can be reset once.
 	ResetBurst, ResetRate int32
 	ResetAge              time.Duration
 
