@@ -1240,6 +1240,38 @@ func TestNoHost(t *testing.T) {
 	s.finish()
 }
 
+// TestDrainingConnections: streams that go on for hours on connections whose server
+// has said GOAWAY, be they ever so many, keep no call from the host; but one
+// that says it to each connection gets only one a second beyond some.
+func TestDrainingConnections(t *testing.T) {
+	for _, conns := range []int{1, 4} {
+		s := newScript(t, nil, func(_ *call.Manager, o *call.UpstreamOptions) { o.MaxConnections = uint32(conns) })
+		var rs []*rpc
+		for i := range maxDraining*conns + 3 {
+			r := s.call(&rpc{grpc: true})
+			rs = append(rs, r)
+			if i > maxDraining*conns {
+				s.pass(beyondPause - time.Millisecond)
+				if len(r.served) != 0 {
+					t.Errorf("connection %d came at once", i+1)
+				}
+				s.pass(5 * time.Millisecond)
+			}
+			p, st := s.server(r, 0)
+			p.goawaySent, p.goawayLast = true, st.id
+			if err := p.fr.WriteGoAway(st.id, http2.ErrCodeNo, nil); err != nil {
+				t.Fatal(err)
+			}
+			s.settleNow()
+		}
+		for _, r := range rs {
+			s.reply(r, 0, true, trailersOnly(r, "0")...)
+			s.expect(r, "200 grpc 0")
+		}
+		s.finish()
+	}
+}
+
 // TestFailedDialWhileOthersDrain: connections that only finish their streams
 // are no hope for those that wait: a failed dial answers them at once.
 func TestFailedDialWhileOthersDrain(t *testing.T) {

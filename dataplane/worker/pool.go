@@ -28,7 +28,8 @@ type hostPool struct {
 	pending     int
 	retired     bool        // no set picks the host: connections end when idle
 	noDial      clock.Nanos // after a failed dial, not before this instant
-	redial      clock.Timer // at noDial, if somebody waits
+	noBeyond    clock.Nanos // nor beyond maxDraining before this one
+	redial      clock.Timer // at either, if somebody waits
 	lastFailure relay.Failure
 }
 
@@ -43,8 +44,10 @@ const (
 	// dialPause follows a failed dial while other connections to the host take
 	// new streams: the queue waits for them, but not for ever.
 	dialPause = 250 * time.Millisecond
-	// maxDraining times MaxConnections is the limit of all connections.
+	// maxDraining times MaxConnections is the limit of all connections, beyond
+	// which there is one each beyondPause if no other takes new streams.
 	maxDraining = 4
+	beyondPause = time.Second
 )
 
 func (w *Worker) poolOf(h call.Host) *hostPool {
@@ -220,7 +223,7 @@ func (p *hostPool) serve() {
 
 // dial begins as many connections as the queue justifies and the limit allows.
 // Connections that only finish their streams do not count, but for a bound on
-// how many of them a host that keeps saying GOAWAY can make us hold.
+// how fast a host that keeps saying GOAWAY can make us hold many of them.
 func (p *hostPool) dial() {
 	if p.head == nil {
 		return
@@ -230,7 +233,17 @@ func (p *hostPool) dial() {
 		return
 	}
 	for p.head != nil && (p.dials == 0 || p.pending > queuedPerDial*p.dials) &&
-		p.usable() < int(p.opt.MaxConnections) && len(p.conns) < maxDraining*int(p.opt.MaxConnections) {
+		p.usable() < int(p.opt.MaxConnections) {
+		if len(p.conns) >= maxDraining*int(p.opt.MaxConnections) {
+			if p.usable() > 0 {
+				return
+			}
+			if p.w.now < p.noBeyond {
+				p.w.core.Wheel.Set(&p.redial, p.noBeyond)
+				return
+			}
+			p.noBeyond = p.w.now.Add(beyondPause)
+		}
 		if !p.acquireConnection() {
 			return
 		}
@@ -239,7 +252,7 @@ func (p *hostPool) dial() {
 	}
 }
 
-// Expire implements clock.Expirer: the pause after a failed dial is over.
+// Expire implements clock.Expirer: a pause is over.
 func (p *hostPool) Expire(*clock.Timer, clock.Nanos) { p.dial() }
 
 // usable counts the connections that take, or will take, new streams.
