@@ -252,14 +252,22 @@ func (cs *Counters) grow(s call.Scope) []uint64 {
 }
 
 // victimAge is how long a call has made no progress if it is to go before
-// others of its connection.
-const victimAge = 1e9
+// others of its connection; flowAge how long at most if what it holds flows.
+const (
+	victimAge = 1e9
+	flowAge   = victimAge / 10
+)
+
+// flowShare: so many bytes that flow count as one that stays. A fast call's
+// window has grown to some MiB where that of others has 64 KiB.
+const flowShare = 256
 
 // Evict frees memory until what waits takes at most target bytes, and returns
 // how many calls it ended. First go requests that have left and are kept for
 // another attempt. Then clients' connections give way in the order of what
 // they hold, so one that hoards pays before those that are only slow; there,
-// calls that do not move go first.
+// calls that do not move go first. What is on its way to a client that reads
+// hardly counts: such a call holds much because it is fast.
 func (c *Core) Evict(target int64) (n int) {
 	for i := 0; i < len(c.slab) && c.memory > target; i++ {
 		if x := c.slab[i].x; x != nil && x.m != nil {
@@ -269,9 +277,11 @@ func (c *Core) Evict(target int64) (n int) {
 	if c.memory <= target {
 		return 0
 	}
-	for _, d := range c.hoarders() {
-		n += c.evict(d, target, victimAge)
-		n += c.evict(d, target, 0)
+	for _, h := range c.hoards() {
+		if !h.flows {
+			n += c.evict(h, target, victimAge)
+		}
+		n += c.evict(h, target, 0)
 		if c.memory <= target {
 			break
 		}
@@ -279,11 +289,20 @@ func (c *Core) Evict(target int64) (n int) {
 	return n
 }
 
-// evict ends calls of d that have not moved for age.
-func (c *Core) evict(d *Downstream, target, age int64) (n int) {
-	d.H.Each(func(s *h2.Stream) {
+// hoard is what calls of a connection hold, those whose payload flows, or the
+// others.
+type hoard struct {
+	d     *Downstream
+	flows bool
+}
+
+func (h hoard) size() int64 { return *h.d.holds(h.flows) }
+
+// evict ends calls of h that have not moved for age.
+func (c *Core) evict(h hoard, target, age int64) (n int) {
+	h.d.H.Each(func(s *h2.Stream) {
 		x := s.Owner.(*Exchange)
-		if c.memory > target && x.state < stateFinished && x.holds() > 0 && int64(c.Now-x.active) >= age {
+		if c.memory > target && x.state < stateFinished && x.holds() > 0 && x.flows() == h.flows && int64(c.Now-x.active) >= age {
 			x.Evict()
 			n++
 		}
@@ -291,12 +310,11 @@ func (c *Core) evict(d *Downstream, target, age int64) (n int) {
 	return n
 }
 
-// hoarders returns the connections whose calls hold something, those with the
-// most first.
-func (c *Core) hoarders() (out []*Downstream) {
+// hoards returns what connections' calls hold, the largest first.
+func (c *Core) hoards() (out []hoard) {
 	for i := range c.slab {
 		if x := c.slab[i].x; x != nil && x.d != nil {
-			x.d.holds = 0
+			x.d.stays, x.d.flowing = 0, 0
 		}
 	}
 	for i := range c.slab {
@@ -305,14 +323,33 @@ func (c *Core) hoarders() (out []*Downstream) {
 			continue
 		}
 		if n := x.holds(); n > 0 {
-			if x.d.holds == 0 {
-				out = append(out, x.d)
+			h := hoard{x.d, x.flows()}
+			if h.flows {
+				n = max(1, n/flowShare)
 			}
-			x.d.holds += n
+			if h.size() == 0 {
+				out = append(out, h)
+			}
+			*x.d.holds(h.flows) += n
 		}
 	}
-	slices.SortStableFunc(out, func(a, b *Downstream) int { return cmp.Compare(b.holds, a.holds) })
+	slices.SortStableFunc(out, func(a, b hoard) int { return cmp.Compare(b.size(), a.size()) })
 	return out
+}
+
+// holds is what d's calls were found to hold that flow, or of the others.
+func (d *Downstream) holds(flows bool) *int64 {
+	if flows {
+		return &d.flowing
+	}
+	return &d.stays
+}
+
+// flows reports whether what the call holds is on its way: it has just moved,
+// and its receivers have taken four times what waits for them. One that never
+// read has taken what its own window and kernel hold.
+func (x *Exchange) flows() bool {
+	return int64(x.core.Now-x.active) < flowAge && x.req.pos+x.rsp.pos >= 4*x.holds()
 }
 
 // holds is the memory of what waits of the call.

@@ -117,7 +117,8 @@ type Downstream struct {
 	// Owned by the worker.
 	cert    string        // the client's element of x-forwarded-client-cert
 	certFor *call.Manager // whose options cert follows
-	holds   int64         // of hoarder
+	stays   int64         // of hoards
+	flowing int64         // of hoards
 }
 
 // NewStream implements h2.Handler.

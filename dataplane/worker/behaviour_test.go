@@ -739,6 +739,76 @@ func TestPausingClient(t *testing.T) {
 	s.finish()
 }
 
+// TestEvictSparesReaders: over the budget the call of a client that reads is
+// not what ends, though it holds the most because it is fast, but those of
+// clients that do not read. When it has stopped, too, it is its turn.
+func TestEvictSparesReaders(t *testing.T) {
+	s := newScript(t, nil, nil)
+	s.g.opt.MemoryBudget = 1 << 20
+	start := func() (r *rpc, pour func(n int)) {
+		r = s.call(&rpc{grpc: true, respLen: 16 << 20})
+		s.reply(r, 0, false, headersOf(r)...)
+		p, st := s.server(r, 0)
+		return r, func(n int) {
+			for n += st.sent; st.sent < n && !r.done && p.sendData(st, 16_000, n, false); {
+				p.push()
+				s.settleNow()
+			}
+		}
+	}
+	fast, pour := start()
+	reader := s.client
+	pour(4 << 20)
+	var idle []*rpc
+	stall := func(n int) {
+		for range n {
+			s.client = s.connect()
+			s.settleNow()
+			s.client.deaf = true
+			r, pour := start()
+			pour(1 << 20)
+			idle = append(idle, r)
+		}
+	}
+	ended := func() (n int) {
+		for _, r := range idle {
+			if r.done {
+				n++
+			}
+		}
+		return n
+	}
+	stall(4)
+	s.pass(2 * time.Second)
+	for i := 0; i < 16 && ended() == 0 && !fast.done; i++ {
+		stall(1)
+		reader.deaf = true // until its window is full
+		pour(4 << 20)
+		reader.deaf = false
+		s.settleNow()
+	}
+	if n := ended(); n == 0 || fast.done {
+		t.Fatalf("%d calls of clients that do not read ended, the reader's: %v", n, fast)
+	}
+	reader.deaf = true
+	pour(4 << 20)
+	s.pass(2 * time.Second)
+	for n := len(idle); len(idle) < n+16 && !fast.done; {
+		stall(1)
+	}
+	if !fast.done {
+		t.Error("the call that holds the most goes on, and its client has read nothing for seconds")
+	}
+	for _, r := range s.rpcs {
+		r.client.deaf = false
+		if !r.done {
+			r.client.rst(r.s, http2.ErrCodeCancel)
+			r.end("cancelled")
+		}
+	}
+	s.finish()
+}
+
 // TestWindowsGrowByTheBudget: all windows of the process together grow by no
 // more than the memory budget, those of a worker's streams by no more than half
 // of its share, and make room again when they go.
