@@ -683,8 +683,11 @@ func TestEvict(t *testing.T) {
 	s := newScript(t, nil, func(m *call.Manager, o *call.UpstreamOptions) {
 		o.HTTP2.InitialStreamWindowSize = 400_000
 	})
+	budget := s.g.opt.MemoryBudget
+	s.g.opt.MemoryBudget = 400_000 * windowShare // for that window
 	s.client.deaf = true
 	r := s.call(&rpc{grpc: true, respLen: 390_000})
+	s.g.opt.MemoryBudget = budget
 	s.reply(r, 0, false, headersOf(r)...)
 	p, st := s.server(r, 0)
 	s.client.stingy = false
@@ -737,6 +740,44 @@ func TestPausingClient(t *testing.T) {
 	s.client.deaf = false
 	s.cancelAll()
 	s.finish()
+}
+
+// TestPausingClients: nor are some clients that pause while as large a window
+// is configured as Envoy has by default.
+func TestPausingClients(t *testing.T) {
+	s := newScript(t, nil, func(m *call.Manager, o *call.UpstreamOptions) {
+		m.HTTP2.InitialStreamWindowSize, o.HTTP2.InitialStreamWindowSize = 16<<20, 16<<20
+	})
+	s.g.opt.MemoryBudget = 8 << 20
+	for range 8 {
+		s.client = s.connect()
+		s.settleNow()
+		s.client.deaf = true
+		r := s.call(&rpc{grpc: true, respLen: 8 << 20})
+		s.reply(r, 0, false, headersOf(r)...)
+		p, st := s.server(r, 0)
+		for st.sent < r.respLen && p.sendData(st, 16_000, r.respLen, false) {
+			p.push()
+			s.settleNow()
+		}
+		if st.sent < 8<<20/windowShare {
+			t.Fatalf("the backend may send %d bytes", st.sent)
+		}
+	}
+	for _, r := range s.rpcs {
+		if r.done {
+			t.Errorf("ended: %v", r)
+		}
+		r.client.deaf = false
+		r.client.rst(r.s, http2.ErrCodeCancel)
+		r.end("cancelled")
+	}
+	s.finish()
+	for conf, want := range map[uint32]int64{0: 64 << 10, 1000: 1000, 200_000: 200_000, 16 << 20: 256 << 10} {
+		if c := s.wk.fitWindow(serverConfig(&call.Manager{HTTP2: call.HTTP2Options{InitialStreamWindowSize: conf}})); c.StreamWindow != want {
+			t.Errorf("of %d configured a stream gets %d, want %d", conf, c.StreamWindow, want)
+		}
+	}
 }
 
 // TestEvictSparesReaders: over the budget the call of a client that reads is

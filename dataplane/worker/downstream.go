@@ -31,7 +31,7 @@ type chainState struct {
 func (w *Worker) newDown(ch *Chain, info *call.Conn, impl any) *Sock {
 	st := w.chains[ch]
 	if st == nil {
-		st = &chainState{cfg: serverConfig(ch.conn).ForWorker(w.pool, &w.downH2, &w.rnd)}
+		st = &chainState{cfg: w.fitWindow(serverConfig(ch.conn)).ForWorker(w.pool, &w.downH2, &w.rnd)}
 		w.chains[ch] = st
 	}
 	st.conns++

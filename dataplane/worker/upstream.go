@@ -65,7 +65,7 @@ func (w *Worker) clientConfig(o *call.UpstreamOptions) *h2.Config {
 		w.upH2[cluster] = n
 		w.upOrder = append(w.upOrder, cluster)
 	}
-	c = c.ForWorker(w.pool, n, &w.rnd)
+	c = w.fitWindow(c).ForWorker(w.pool, n, &w.rnd)
 	w.clients[o] = c
 	return c
 }

@@ -280,6 +280,18 @@ func (w *Worker) finishClosing() {
 // budget is this worker's share of the memory for slow receivers.
 func (w *Worker) budget() int64 { return w.g.opt.MemoryBudget / int64(w.g.opt.N) }
 
+// windowShare: a stream's window is at most such a part of a worker's budget
+// to begin with, or 64 KiB.
+const windowShare = 32
+
+// fitWindow bounds the window of streams that is configured, 16 MiB say: some
+// receivers that pause must not be over the budget by that alone. What a path
+// needs beyond it windows grow by.
+func (w *Worker) fitWindow(c *h2.Config) *h2.Config {
+	c.StreamWindow = min(c.StreamWindow, max(64<<10, w.budget()/windowShare))
+	return c
+}
+
 // grow implements h2.Pool's Grow: receive windows may grow by MemoryBudget in
 // the whole process, and not while slow receivers use half of this worker's
 // share. Those of its streams may grow by the other half: a client that pauses
