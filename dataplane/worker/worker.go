@@ -282,7 +282,7 @@ func (w *Worker) budget() int64 { return w.g.opt.MemoryBudget / int64(w.g.opt.N)
 
 // windowShare: a stream's window is at most such a part of a worker's budget
 // to begin with, or 64 KiB.
-const windowShare = 32
+const windowShare = 8
 
 // fitWindow bounds the window of streams that is configured, 16 MiB say: some
 // receivers that pause must not be over the budget by that alone. What a path

@@ -179,7 +179,7 @@ var judgements = slices.Concat(bootstrapJudgements, []judgement{
 		honoured: "hpack_table_size max_concurrent_streams initial_stream_window_size initial_connection_window_size connection_keepalive",
 		inert:    "max_outbound_frames max_outbound_control_frames max_consecutive_inbound_frames_with_empty_payload max_inbound_priority_frames_per_stream max_inbound_window_update_frames_per_data_frame_sent stream_error_on_invalid_http_messaging override_stream_error_on_invalid_http_message use_oghttp2_codec enable_huffman_encoding stream_reset_burst stream_reset_rate disallow_obs_text max_metadata_size max_header_field_size_kb",
 		ignored:  "allow_connect allow_metadata custom_settings_parameters",
-		notes:    map[string]string{"initial_stream_window_size": "to a 32nd of what a worker may hold (`--held-memory-mb`), or 64 KiB; windows grow beyond it"},
+		notes:    map[string]string{"initial_stream_window_size": "to an eighth of what a worker may hold (`--held-memory-mb`), or 64 KiB; windows grow beyond it"},
 	}},
 	{&corev3.KeepaliveSettings{}, fields{honoured: "interval timeout interval_jitter connection_idle_interval"}},
 	{&tlsv3.DownstreamTlsContext{}, fields{
