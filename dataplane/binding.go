@@ -222,10 +222,10 @@ func (b *binding) serve(nc net.Conn) {
 	st := b.state.Load()
 	if !st.simple {
 		ctx, drop := context.WithCancelCause(b.s.handshakeCtx)
-		p, ok := b.place(drop)
-		if !ok {
+		p, err := b.place(nc, drop)
+		if err != nil {
 			drop(nil)
-			b.stats.refused(errTooManyCx)
+			b.stats.refused(err)
 			_ = nc.Close()
 			return
 		}
@@ -249,16 +249,24 @@ func (b *binding) serve(nc net.Conn) {
 }
 
 // place waits for room among the connections that no worker has yet; those that
-// come later wait in the accept queue. False: there is none, or it is too late.
-func (b *binding) place(drop context.CancelCauseFunc) (*pending, bool) {
+// come later wait in the accept queue. An error says that there is none, or that
+// the client has left meanwhile, as many do that wait long.
+func (b *binding) place(nc net.Conn, drop context.CancelCauseFunc) (*pending, error) {
 	for begin := time.Now(); ; time.Sleep(roomPoll) {
+		if b.pending.full() && worker.Gone(nc) {
+			return nil, errLeft
+		}
 		now := time.Now()
 		crowded := crowdedTime
 		if now.Sub(begin) >= roomTime {
 			crowded = 0
 		}
-		if p, ok := b.pending.add(now, crowded, drop, &b.stats); ok || crowded == 0 || b.s.handshakeCtx.Err() != nil {
-			return p, ok
+		p, ok := b.pending.add(now, crowded, drop, &b.stats)
+		if ok {
+			return p, nil
+		}
+		if crowded == 0 || b.s.handshakeCtx.Err() != nil {
+			return nil, errTooManyCx
 		}
 	}
 }

@@ -44,9 +44,8 @@ const (
 // can have as many as they like, so that a full house refuses no newcomer:
 // somebody leaves that made us wait. Of the two kinds of waiting, for a
 // ClientHello and for an answer, the greater loses its oldest: who fills one
-// kind pushes out himself. Those that wait for their turn stay, as the turns of
-// connections that are gone would be lost, and with them everybody's under a
-// flood; while they fill the house newcomers wait in the accept queue.
+// kind pushes out himself. Those that wait for their turn stay, since nothing is
+// wrong with them; while they fill the house newcomers wait in the accept queue.
 type pendings struct {
 	mu   sync.Mutex // guards all below
 	n    int
@@ -84,6 +83,13 @@ func (ps *pendings) add(now time.Time, crowded time.Duration, drop context.Cance
 	p.el = ps.wait[p.step].PushBack(p)
 	ps.n++
 	return p, true
+}
+
+// full reports that a newcomer has to wait, or somebody has to make room.
+func (ps *pendings) full() bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.n >= maxPending
 }
 
 // pressLocked drops all that have made us wait for longer than pressedTime.

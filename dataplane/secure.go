@@ -31,6 +31,7 @@ var (
 	errPlainTLS  = errors.New("the client speaks TLS, the filter chain is plaintext")
 	errSilent    = errors.New("nothing came to tell TLS from plaintext by")
 	errTooManyCx = errors.New("too many connections wait for their handshake")
+	errLeft      = errors.New("the client has left before there was room for it")
 )
 
 // simple reports that the addresses decide about a connection's chain, and

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
@@ -65,7 +67,7 @@ func (h *Handshakes) Serve(ctx context.Context, nc net.Conn, cfg *tls.Config, st
 	// what costs, and whoever sends less than that delays nobody.
 	l.tc = tls.Server(l, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		h.gate.give()
-		err := h.turn(ctx, steps)
+		err := h.turn(ctx, nc, steps)
 		h.gate.take()
 		if err != nil || cfg.GetConfigForClient == nil {
 			return cfg, err
@@ -79,17 +81,39 @@ func (h *Handshakes) Serve(ctx context.Context, nc net.Conn, cfg *tls.Config, st
 	return &TLSConn{l}, nil
 }
 
-// turn waits for the handshake's turn.
-func (h *Handshakes) turn(ctx context.Context, steps Steps) error {
+// turn waits for the turn of the handshake on nc. When clients come faster than
+// they can be served some give up, and come again. A turn spent on one that has
+// left is one that another client does not get in its time: so that all are
+// served at last, those that are gone get none.
+func (h *Handshakes) turn(ctx context.Context, nc net.Conn, steps Steps) error {
+	left := func() bool { return Gone(nc) }
+	if left() {
+		return errGone
+	}
 	if steps == nil {
-		return h.pace.wait(ctx)
+		return h.pace.wait(ctx, left)
 	}
 	steps.Hello()
-	if err := h.pace.wait(ctx); err != nil {
+	if err := h.pace.wait(ctx, left); err != nil {
 		return err
 	}
 	steps.Turn()
 	return nil
+}
+
+// Gone reports whether the peer has closed nc, as far as the system tells: not
+// everywhere if bytes of it were not read.
+func Gone(nc net.Conn) (yes bool) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = rc.Control(func(fd uintptr) { yes = hungUp(int(fd)) })
+	return yes
 }
 
 // handshake runs the handshake of l.tc until ctx is done.
@@ -126,52 +150,95 @@ func (g *gate) write(c net.Conn, p []byte) (int, error) {
 	return c.Write(p)
 }
 
-// pace lets one pass every so often. Those that come faster wait.
+// pace lets one pass every so often. Those that come faster wait in a queue,
+// whose first one waits for the time.
 type pace struct {
 	every time.Duration
 
-	mu   sync.Mutex // guards next
-	next time.Time  // when the next one may pass
+	mu      sync.Mutex // guards all below
+	next    time.Time  // when the next one may pass
+	waiting list.List  // of chan struct{}, closed for who becomes the first
 }
 
 // burst is how many may pass at once after a quiet time.
 const burst = 32
 
-var errTooMany = errors.New("worker: too many TLS handshakes")
+var (
+	errTooMany = errors.New("worker: too many TLS handshakes")
+	errGone    = errors.New("worker: the client has left before its TLS handshake")
+)
 
-// wait returns when it is the caller's turn, or ctx is done.
-func (p *pace) wait(ctx context.Context) error {
-	d, ok := p.reserve(ctx)
-	if !ok {
-		return errTooMany
+// wait returns when it is the caller's turn, or ctx is done. A client that has
+// left by then takes none.
+func (p *pace) wait(ctx context.Context, left func() bool) error {
+	el, err := p.enter(ctx)
+	if el == nil {
+		return err
 	}
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
-		return nil
+	case <-el.Value.(chan struct{}):
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", errTooMany, context.Cause(ctx))
+		return p.leave(el, fmt.Errorf("%w: %w", errTooMany, context.Cause(ctx)))
 	}
+	if d := time.Until(p.turn()); d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return p.leave(el, fmt.Errorf("%w: %w", errTooMany, context.Cause(ctx)))
+		}
+	}
+	if left() {
+		return p.leave(el, errGone)
+	}
+	return p.leave(el, nil)
 }
 
-// reserve takes the next turn, which comes after d, unless that is too late.
-func (p *pace) reserve(ctx context.Context) (d time.Duration, ok bool) {
+// enter takes a place in the queue, unless the turn is there, or would come too
+// late.
+func (p *pace) enter(ctx context.Context) (*list.Element, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	next := p.next
-	if oldest := now.Add(-burst * p.every); next.Before(oldest) {
-		next = oldest
+	if oldest := now.Add(-burst * p.every); p.next.Before(oldest) {
+		p.next = oldest
 	}
-	if end, has := ctx.Deadline(); has && end.Before(next) {
-		return 0, false
+	n := p.waiting.Len()
+	if end, has := ctx.Deadline(); has && end.Before(p.next.Add(time.Duration(n)*p.every)) {
+		return nil, errTooMany
 	}
-	p.next = next.Add(p.every)
-	return next.Sub(now), true
+	if n == 0 && !p.next.After(now) {
+		p.next = p.next.Add(p.every)
+		return nil, nil
+	}
+	first := make(chan struct{})
+	if n == 0 {
+		close(first)
+	}
+	return p.waiting.PushBack(first), nil
+}
+
+// turn returns when the first one may pass.
+func (p *pace) turn() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.next
+}
+
+// leave takes el out of the queue, with its turn if err is nil, and returns err.
+func (p *pace) leave(el *list.Element, err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		p.next = p.next.Add(p.every)
+	}
+	wasFirst := p.waiting.Front() == el
+	p.waiting.Remove(el)
+	if first := p.waiting.Front(); wasFirst && first != nil {
+		close(first.Value.(chan struct{}))
+	}
+	return err
 }
 
 // ServeTLS is Serve for a connection whose TLS handshake is over.

@@ -121,3 +121,16 @@ const epollET = 1 << 31
 func (h *hangups) remove(fd int) { delete(h.conns, int32(fd)) }
 
 func (h *hangups) close() { _ = h.f.Close() }
+
+// hungUp reports whether the peer has closed the connection, read or not what
+// it sent.
+func hungUp(fd int) bool {
+	const pollRDHUP, pollErr, pollHUP = 0x2000, 0x8, 0x10
+	p := struct {
+		fd              int32
+		events, revents int16
+	}{fd: int32(fd), events: pollRDHUP}
+	var now syscall.Timespec
+	n, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return errno == 0 && n == 1 && p.revents&(pollRDHUP|pollErr|pollHUP) != 0
+}

@@ -61,3 +61,11 @@ func newHangups(*netpoll) *hangups { return nil }
 func (*hangups) add(*netConn) bool { return false }
 func (*hangups) remove(int)        {}
 func (*hangups) close()            {}
+
+// hungUp reports whether the peer has closed the connection and all that it
+// sent was read.
+func hungUp(fd int) bool {
+	var b [1]byte
+	n, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return n == 0 && err == nil || errors.Is(err, syscall.ECONNRESET)
+}
