@@ -196,7 +196,8 @@ func (d *downConn) drain(deadline time.Duration) {
 		k.moveTick()
 	}
 	if deadline > 0 && !k.lingering && !k.closing.Active() {
-		w.core.Wheel.Set(&k.closing, w.now.Add(deadline))
+		k.cutAt = w.now.Add(deadline)
+		w.core.Wheel.Set(&k.closing, k.cutAt)
 	}
 }
 

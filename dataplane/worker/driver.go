@@ -73,6 +73,10 @@ type Driver interface {
 	// with TLS). Reading goes on.
 	CloseWrite(k *Sock)
 
+	// Queued returns how many bytes that were written the peer's system has not
+	// acknowledged; 0 if that is not known.
+	Queued(k *Sock) int
+
 	// Shutdown ends k, which is dead now: shutdown(2) of both directions at
 	// once, close later. It aborts a dial in progress.
 	Shutdown(k *Sock)

@@ -111,8 +111,9 @@ func (k *Sock) writeNow() {
 
 // over ends a connection that HTTP/2 is done with: its output is written, then
 // come FIN and, at the peer's FIN or after lingerTime, the end. A client's
-// connection that has drained may have last answers in its output: they have
-// the time that a slow reader has. Nobody waits for the rest of others.
+// connection that has drained may have last answers in its output, or in the
+// socket, which drops them if a frame comes after it was closed: they have the
+// time that a slow reader has. Nobody waits for the rest of others.
 func (k *Sock) over() {
 	w := k.w
 	if !k.connected || k.ended && (k.conn.Output().Len() == 0 || k.armed) {
@@ -124,6 +125,8 @@ func (k *Sock) over() {
 	}
 	if k.conn.Output().Len() == 0 {
 		k.lingering = true
+		k.patient = k.down && k.cause == nil && !k.closingSoon
+		k.movedAt = w.now
 		w.driver.CloseWrite(k)
 	}
 	if !k.closingSoon {

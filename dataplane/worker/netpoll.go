@@ -225,6 +225,16 @@ func (d *netpoll) CloseWrite(k *Sock) {
 	_ = syscall.Shutdown(c.fd, syscall.SHUT_WR) // ENOTCONN: the peer was faster
 }
 
+// Queued implements Driver.
+func (d *netpoll) Queued(k *Sock) int {
+	c := k.impl.(*netConn)
+	n := rawQueued(c.fd)
+	if c.tls != nil {
+		n += len(c.tls.out)
+	}
+	return n
+}
+
 // Shutdown implements Driver. The socket's own goroutine wakes up from the
 // shutdown and closes the descriptor; until then nobody else can get its
 // number.

@@ -42,6 +42,15 @@ func rawWritev(fd int, iov *iovecs, bufs [][]byte) (int, syscall.Errno) {
 	}
 }
 
+// rawQueued returns how many bytes the peer has not acknowledged.
+func rawQueued(fd int) int {
+	var n int32
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n))); errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
 // shutdown ends both directions of c's socket and so wakes its goroutines,
 // even if the connection is gone already: inet_shutdown reports the state
 // change in every state.

@@ -47,6 +47,9 @@ func errnoOf(err error) (errno syscall.Errno) {
 	return errno
 }
 
+// rawQueued is not known here.
+func rawQueued(int) int { return 0 }
+
 // shutdown ends both directions of c's socket. Here that wakes nobody if the
 // connection is gone already; a deadline does.
 func shutdown(c *netConn) {

@@ -166,6 +166,8 @@ func (d *simDriver) Resume(k *Sock) {}
 
 func (d *simDriver) CloseWrite(k *Sock) { k.impl.(*link).out.fin = true }
 
+func (d *simDriver) Queued(k *Sock) int { return len(k.impl.(*link).out.buf) }
+
 func (d *simDriver) Shutdown(k *Sock) {
 	l := k.impl.(*link)
 	if l.shut {

@@ -5,6 +5,7 @@ package worker
 import (
 	"bytes"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -148,4 +149,55 @@ func TestInformationalUnread(t *testing.T) {
 	s.respond(p, st, true, trailersOnly(r, "0")...)
 	s.expect(r, "200 grpc 0")
 	s.finish()
+}
+
+// TestLastAnswerIsDelivered: what the kernel has of the last answer reaches a
+// client whose line is slow, although it sends frames meanwhile: a socket that
+// was closed answers them by a reset, and drops what is under way.
+func TestLastAnswerIsDelivered(t *testing.T) { plainAndTLS(t, testLastAnswerIsDelivered) }
+
+func testLastAnswerIsDelivered(t *testing.T, secure bool) {
+	if runtime.GOOS != "linux" {
+		t.Skip("nobody knows here what the kernel has")
+	}
+	r := newRig(t, 1, secure)
+	w := r.g.workers[0]
+	c := r.dial()
+	c.settle()
+	_ = c.tcp.SetReadBuffer(16 << 10)
+	w.mu.Lock()
+	w.eachDown(func(d *downConn) { _ = d.sock.impl.(*netConn).nc.(*net.TCPConn).SetWriteBuffer(1 << 20) })
+	w.mu.Unlock()
+	const n = 120_000 // more than the client's kernel holds, less than ours
+	c.get(1, "/"+strconv.Itoa(n))
+	c.send()
+	r.g.Drain(func(*Chain) bool { return true }, 0)
+	poll(t, "all is written", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		k := w.socks.next
+		return k.down && k.lingering
+	})
+	time.Sleep(2 * lingerTime)
+	_ = c.fr.WritePing(false, [8]byte{3})
+	c.send()
+	var got []byte
+	for len(got) < n {
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		f, err := c.fr.ReadFrame()
+		if err != nil {
+			t.Fatalf("after %d of %d bytes: %v", len(got), n, err)
+		}
+		if d, ok := f.(*http2.DataFrame); ok {
+			got = append(got, d.Data()...)
+		}
+	}
+	if !bytes.Equal(got, pattern(n)) {
+		t.Error("the answer is a wrong one")
+	}
+	poll(t, "the connection has an end", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.downs == 0
+	})
 }

@@ -14,6 +14,10 @@ import (
 // so that the last frames are not lost to a reset.
 const lingerTime = time.Second
 
+// lingerStall is how long a client whose system still owes acknowledgements
+// of its last answers may take none of them: as long as a slow reader.
+const lingerStall = 30 * time.Second
+
 // sockState is the worker's part of a Sock; the driver does not touch it.
 type sockState struct {
 	conn        *h2.Conn
@@ -21,6 +25,7 @@ type sockState struct {
 	connected   bool      // bytes can be written
 	ended       bool      // the peer's FIN or a read error came
 	lingering   bool      // conn is over and written out: waits for the FIN
+	patient     bool      // and for what was written to reach the peer
 	closingSoon bool      // closing is set for a conn that is over
 	doomed      bool      // to be killed at the next flush
 	tail        *h2.Chunk // a partial frame; owned
@@ -29,6 +34,9 @@ type sockState struct {
 
 	tick    clock.Timer // for conn.NextTick
 	closing clock.Timer // end of lingering, or the drain deadline
+	cutAt   clock.Nanos // the drain deadline; 0: none
+	queued  int         // bytes on their way to the peer, when last looked at
+	movedAt clock.Nanos // when they became fewer
 
 	rx, tx call.Counter // byte counters in scope
 	scope  call.Scope
@@ -254,9 +262,27 @@ func (k *Sock) moveTick() {
 	}
 }
 
+// underWay reports whether k has to linger on: its last answers are in the
+// socket, or were until now, and the peer takes them.
+func (k *Sock) underWay(now clock.Nanos) bool {
+	if !k.patient || k.cutAt != 0 && now >= k.cutAt {
+		return false
+	}
+	n := k.w.driver.Queued(k)
+	if n != k.queued {
+		k.queued, k.movedAt = n, now
+		return true
+	}
+	return n > 0 && now < k.movedAt.Add(lingerStall)
+}
+
 // Expire implements clock.Expirer.
 func (k *Sock) Expire(t *clock.Timer, now clock.Nanos) {
 	if t.Kind == timerClosing {
+		if k.lingering && k.underWay(now) {
+			k.w.core.Wheel.Set(&k.closing, now.Add(lingerTime))
+			return
+		}
 		if k.lingering || k.conn.Dead() {
 			k.doom(nil)
 			return

@@ -43,6 +43,7 @@ func (l *loop) Now() clock.Nanos                        { return l.now }
 func (l *loop) Arm(*Sock)                               {}
 func (l *loop) Resume(*Sock)                            {}
 func (l *loop) CloseWrite(*Sock)                        {}
+func (l *loop) Queued(*Sock) int                        { return 0 }
 func (l *loop) Shutdown(*Sock)                          {}
 func (l *loop) SetTimer(clock.Nanos)                    {}
 func (l *loop) Wake()                                   { l.wake = true }
