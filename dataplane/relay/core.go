@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/sluice-proxy/sluice/dataplane/call"
 	"github.com/sluice-proxy/sluice/dataplane/clock"
@@ -252,10 +253,10 @@ func (cs *Counters) grow(s call.Scope) []uint64 {
 }
 
 // victimAge is how long a call has made no progress if it is to go before
-// others of its connection; flowAge how long at most if what it holds flows.
+// others of its connection; flowAge the time in which what flows was taken.
 const (
-	victimAge = 1e9
-	flowAge   = victimAge / 10
+	victimAge = time.Second
+	flowAge   = 100 * time.Millisecond
 )
 
 // flowShare: so many bytes that flow count as one that stays. A fast call's
@@ -299,10 +300,10 @@ type hoard struct {
 func (h hoard) size() int64 { return *h.d.holds(h.flows) }
 
 // evict ends calls of h that have not moved for age.
-func (c *Core) evict(h hoard, target, age int64) (n int) {
+func (c *Core) evict(h hoard, target int64, age time.Duration) (n int) {
 	h.d.H.Each(func(s *h2.Stream) {
 		x := s.Owner.(*Exchange)
-		if c.memory > target && x.state < stateFinished && x.holds() > 0 && x.flows() == h.flows && int64(c.Now-x.active) >= age {
+		if c.memory > target && x.state < stateFinished && x.holds() > 0 && x.flows() == h.flows && c.Now.Sub(x.active) >= age {
 			x.Evict()
 			n++
 		}
@@ -345,11 +346,24 @@ func (d *Downstream) holds(flows bool) *int64 {
 	return &d.stays
 }
 
-// flows reports whether what the call holds is on its way: it has just moved,
-// and its receivers have taken four times what waits for them. One that never
-// read has taken what its own window and kernel hold.
+// flows reports whether what the call holds is on its way: its receivers have
+// taken twice as much just now, in flowAge or two. Who has read fast once, and
+// moves something now and then, does not.
 func (x *Exchange) flows() bool {
-	return int64(x.core.Now-x.active) < flowAge && x.req.pos+x.rsp.pos >= 4*x.holds()
+	return x.core.Now.Sub(x.flowFrom) < 2*flowAge && x.flowed+x.flowedBefore >= 2*x.holds()
+}
+
+// took notes that a receiver has taken n bytes.
+func (x *Exchange) took(n int) {
+	now := x.core.Now
+	if age := now.Sub(x.flowFrom); age >= flowAge {
+		x.flowedBefore = 0
+		if age < 2*flowAge {
+			x.flowedBefore = x.flowed
+		}
+		x.flowed, x.flowFrom = 0, now
+	}
+	x.flowed += int64(n)
 }
 
 // holds is the memory of what waits of the call.

@@ -66,6 +66,7 @@ type Exchange struct {
 	timer      clock.Timer
 	timerAt    clock.Nanos
 	active     clock.Nanos // last frame in either direction
+	flowFrom   clock.Nanos // since when flowed counts, see took
 	deadline   clock.Nanos
 	requestBy  clock.Nanos // Manager.RequestTimeout
 	holdUntil  clock.Nanos // Attempt.hold goes then
@@ -74,6 +75,8 @@ type Exchange struct {
 	grpcClient int64       // the client's grpc-timeout in nanoseconds, -1 if none
 	grpcLeft   bool        // grpc-timeout must be rewritten for the upstream
 	durationDL bool        // deadline is one of the stream's duration, not of the response
+
+	flowed, flowedBefore int64 // bytes that receivers took since flowFrom, and in the time before
 
 	tries     int // attempts begun
 	freeTries int // of them, those after one that was never seen
@@ -96,6 +99,7 @@ func (x *Exchange) reset() {
 	x.rec = call.Outcome{}
 	x.state, x.sent = stateNew, sentNothing
 	x.timerAt, x.active, x.deadline, x.requestBy, x.holdUntil, x.backoff = 0, 0, 0, 0, 0, 0
+	x.flowFrom, x.flowed, x.flowedBefore = 0, 0, 0
 	x.idle, x.grpcClient, x.grpcLeft, x.durationDL = 0, 0, false, false
 	x.tries, x.freeTries, x.seen = 0, 0, false
 	x.heeds, x.traced, x.hostKept = false, false, false

@@ -97,6 +97,7 @@ func (x *Exchange) requestData(p []byte, end bool) {
 		a.ended = true
 	}
 	if n > 0 {
+		x.took(n)
 		x.creditRequest()
 	}
 }
@@ -149,6 +150,7 @@ func (x *Exchange) pumpRequest() {
 		n := a.conn.WriteData(&a.stream, p, last)
 		if n > 0 {
 			q.advance(x.core, n)
+			x.took(n)
 			x.creditRequest()
 		}
 		if n < len(p) {

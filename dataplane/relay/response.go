@@ -139,6 +139,7 @@ func (x *Exchange) responseData(a *Attempt, p []byte, end bool) {
 	if n > 0 {
 		q.credited = q.pos
 		a.conn.Credit(&a.stream, n)
+		x.took(n)
 	}
 	if end && n == len(p) {
 		x.responseSent()
@@ -198,6 +199,7 @@ func (x *Exchange) pumpResponse() {
 		if n > 0 {
 			x.active = x.core.Now
 			q.advance(x.core, n)
+			x.took(n)
 			x.creditResponse()
 		}
 		if n < len(p) {

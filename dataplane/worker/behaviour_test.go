@@ -782,12 +782,13 @@ func TestPausingClients(t *testing.T) {
 
 // TestEvictSparesReaders: over the budget the call of a client that reads is
 // not what ends, though it holds the most because it is fast, but those of
-// clients that do not read. When it has stopped, too, it is its turn.
+// clients that do not read. When it has stopped, too, it is its turn, whatever
+// it sends meanwhile.
 func TestEvictSparesReaders(t *testing.T) {
 	s := newScript(t, nil, nil)
 	s.g.opt.MemoryBudget = 1 << 20
-	start := func() (r *rpc, pour func(n int)) {
-		r = s.call(&rpc{grpc: true, respLen: 16 << 20})
+	start := func(reqLen int) (r *rpc, pour func(n int)) {
+		r = s.call(&rpc{grpc: true, reqLen: reqLen, respLen: 16 << 20})
 		s.reply(r, 0, false, headersOf(r)...)
 		p, st := s.server(r, 0)
 		return r, func(n int) {
@@ -797,8 +798,9 @@ func TestEvictSparesReaders(t *testing.T) {
 			}
 		}
 	}
-	fast, pour := start()
 	reader := s.client
+	reader.stingy = true
+	fast, pour := start(5000)
 	pour(4 << 20)
 	var idle []*rpc
 	stall := func(n int) {
@@ -806,7 +808,7 @@ func TestEvictSparesReaders(t *testing.T) {
 			s.client = s.connect()
 			s.settleNow()
 			s.client.deaf = true
-			r, pour := start()
+			r, pour := start(0)
 			pour(1 << 20)
 			idle = append(idle, r)
 		}
@@ -835,6 +837,9 @@ func TestEvictSparesReaders(t *testing.T) {
 	pour(4 << 20)
 	s.pass(2 * time.Second)
 	for n := len(idle); len(idle) < n+16 && !fast.done; {
+		reader.sendData(fast.s, 1, fast.reqLen, false)
+		reader.push()
+		s.settleNow()
 		stall(1)
 	}
 	if !fast.done {
