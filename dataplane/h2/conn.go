@@ -29,6 +29,7 @@ type Conn struct {
 	closeDue     bool // EventClosed is to be delivered
 	flushing     bool // in Handler.Flush
 	behind       bool // see Behind
+	gaveUp       bool // see GaveUp
 	waking       bool // in runRing
 	wakeDue      bool // run the ring after this frame
 	tickChanged  bool
@@ -51,7 +52,6 @@ type Conn struct {
 	lastID   uint32 // server: highest id the peer used; client: our highest
 	nextID   uint32 // client: id of the next stream; maxStreamID+2: none left
 	lingers  int    // attempts of streams that are gone, see Linger
-	short    int    // open streams with shortAt
 	endFirst *Stream
 	endLast  *Stream
 
@@ -97,6 +97,7 @@ type Conn struct {
 	refused, resets, pings, settings, useless bucket
 	frames, empties                           int64
 	emptyRow                                  int32
+	short                                     int32 // open streams with shortAt
 }
 
 // NewConn returns an endpoint. A client's Output has the preface and SETTINGS
@@ -371,8 +372,12 @@ func (c *Conn) chargeReset(s *Stream) bool {
 }
 
 // Served says that a call of the peer's was answered where it costs something:
-// it may reset another.
-func (c *Conn) Served() { c.resets.add(1, c.lim.ResetBurst) }
+// it may reset another, now or later.
+func (c *Conn) Served() {
+	if c.resets.level < servedBursts*c.lim.ResetBurst {
+		c.resets.level++
+	}
+}
 
 // Streams returns the number of open streams.
 func (c *Conn) Streams() int { return c.tab.n }

@@ -76,8 +76,11 @@ func (c *Conn) lastWords(now clock.Nanos) clock.Nanos {
 
 func (c *Conn) giveUpOutput() {
 	c.out.discard()
-	c.behind = false
+	c.behind, c.gaveUp = false, true
 }
+
+// GaveUp reports that the peer did not read, and output was dropped for that.
+func (c *Conn) GaveUp() bool { return c.gaveUp }
 
 // ticker collects the earliest instant that is not due.
 type ticker struct {

@@ -195,9 +195,11 @@ func (d *downConn) drain(deadline time.Duration) {
 		k.markDirty()
 		k.moveTick()
 	}
-	if deadline > 0 && !k.lingering && !k.closing.Active() {
+	if deadline > 0 && k.cutAt == 0 {
 		k.cutAt = w.now.Add(deadline)
-		w.core.Wheel.Set(&k.closing, k.cutAt)
+		if !k.closing.Active() {
+			w.core.Wheel.Set(&k.closing, k.cutAt)
+		}
 	}
 }
 

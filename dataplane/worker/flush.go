@@ -125,8 +125,9 @@ func (k *Sock) over() {
 	}
 	if k.conn.Output().Len() == 0 {
 		k.lingering = true
-		k.patient = k.down && k.cause == nil && !k.closingSoon
+		k.patient = k.down && k.cause == nil && !k.closingSoon && !k.conn.GaveUp()
 		k.movedAt = w.now
+		k.endAt, k.endMost = w.now.Add(lingerMost), k.moved+lingerRead
 		w.driver.CloseWrite(k)
 	}
 	if !k.closingSoon {

@@ -178,7 +178,13 @@ func testLastAnswerIsDelivered(t *testing.T, secure bool) {
 		k := w.socks.next
 		return k.down && k.lingering
 	})
-	time.Sleep(2 * lingerTime)
+	w.mu.Lock()
+	under := w.driver.Queued(w.socks.next)
+	w.mu.Unlock()
+	if under == 0 {
+		t.Skip("this system's buffers hold all of it")
+	}
+	time.Sleep(2 * lingerTime) // by then a client that owes nothing is let go
 	_ = c.fr.WritePing(false, [8]byte{3})
 	c.send()
 	var got []byte

@@ -18,6 +18,13 @@ const lingerTime = time.Second
 // of its last answers may take none of them: as long as a slow reader.
 const lingerStall = 30 * time.Second
 
+// lingerMost bounds all of that, and lingerRead how much the client may send
+// meanwhile, which is read and dropped.
+const (
+	lingerMost = 5 * time.Minute
+	lingerRead = 16 << 20
+)
+
 // sockState is the worker's part of a Sock; the driver does not touch it.
 type sockState struct {
 	conn        *h2.Conn
@@ -36,7 +43,9 @@ type sockState struct {
 	closing clock.Timer // end of lingering, or the drain deadline
 	cutAt   clock.Nanos // the drain deadline; 0: none
 	queued  int         // bytes on their way to the peer, when last looked at
-	movedAt clock.Nanos // when they became fewer
+	movedAt clock.Nanos // when that has changed
+	endAt   clock.Nanos // the most patient lingering ends
+	endMost uint64      // moved, likewise
 
 	rx, tx call.Counter // byte counters in scope
 	scope  call.Scope
@@ -265,7 +274,7 @@ func (k *Sock) moveTick() {
 // underWay reports whether k has to linger on: its last answers are in the
 // socket, or were until now, and the peer takes them.
 func (k *Sock) underWay(now clock.Nanos) bool {
-	if !k.patient || k.cutAt != 0 && now >= k.cutAt {
+	if !k.patient || now >= k.endAt || k.moved >= k.endMost || k.cutAt != 0 && now >= k.cutAt {
 		return false
 	}
 	n := k.w.driver.Queued(k)
@@ -280,7 +289,11 @@ func (k *Sock) underWay(now clock.Nanos) bool {
 func (k *Sock) Expire(t *clock.Timer, now clock.Nanos) {
 	if t.Kind == timerClosing {
 		if k.lingering && k.underWay(now) {
-			k.w.core.Wheel.Set(&k.closing, now.Add(lingerTime))
+			at := now.Add(lingerTime)
+			if k.cutAt != 0 {
+				at = min(at, k.cutAt)
+			}
+			k.w.core.Wheel.Set(&k.closing, at)
 			return
 		}
 		if k.lingering || k.conn.Dead() {
