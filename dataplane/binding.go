@@ -254,7 +254,7 @@ func (b *binding) serve(nc net.Conn) {
 func (b *binding) place(nc net.Conn, drop context.CancelCauseFunc) (*pending, error) {
 	for begin := time.Now(); ; time.Sleep(roomPoll) {
 		if b.pending.full() && worker.Gone(nc) {
-			return nil, errLeft
+			return nil, worker.ErrGone
 		}
 		now := time.Now()
 		crowded := crowdedTime

@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-proxy/sluice/dataplane/listener"
 	"github.com/sluice-proxy/sluice/dataplane/telemetry"
 	"github.com/sluice-proxy/sluice/dataplane/transport"
+	"github.com/sluice-proxy/sluice/dataplane/worker"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,7 +32,6 @@ var (
 	errPlainTLS  = errors.New("the client speaks TLS, the filter chain is plaintext")
 	errSilent    = errors.New("nothing came to tell TLS from plaintext by")
 	errTooManyCx = errors.New("too many connections wait for their handshake")
-	errLeft      = errors.New("the client has left before there was room for it")
 )
 
 // simple reports that the addresses decide about a connection's chain, and
@@ -268,6 +268,7 @@ func (n *listenerStats) refused(err error) {
 	var bad *transport.VerifyError
 	switch {
 	case errors.Is(err, errDropped): // counted by pendings
+	case errors.Is(err, worker.ErrGone): // nothing has failed but its patience
 	case errors.Is(err, errTooManyCx):
 		n.overflow.Add(1)
 	case errors.Is(err, errNoChain):

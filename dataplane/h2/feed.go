@@ -292,10 +292,16 @@ func (c *Conn) recvClosedData(id uint32, size int64) {
 	}
 }
 
-// expectLate notes how much DATA may be under way for a stream that we reset,
-// never more than the connection's window, and that frames without any may be.
-func (c *Conn) expectLate(window int64) {
+// expectData notes how much DATA may be under way for a stream that is none,
+// never more than the connection's window.
+func (c *Conn) expectData(window int64) {
 	c.lateData = min(c.lateData+max(0, window), c.tune.window)
+}
+
+// expectLate is expectData for a stream that we reset; frames without DATA may be
+// under way, too.
+func (c *Conn) expectLate(window int64) {
+	c.expectData(window)
 	c.useless.add(c.lim.LateFrames, c.lim.UselessBurst)
 }
 

@@ -117,7 +117,7 @@ func (c *Conn) headerBlock(id uint32, end, selfDep bool, p []byte) {
 func (c *Conn) openedByPeer(id uint32, end, selfDep bool, p []byte) {
 	c.lastID = id
 	if id > c.goAwayLast { // the client had not read our GOAWAY yet
-		c.expectLate(c.recvInit)
+		c.expectData(c.recvInit)
 		c.decodeAside(p)
 		return
 	}

@@ -135,10 +135,15 @@ func (b *bucket) refill(now clock.Nanos, burst, rate int32) {
 	b.at += n * per
 }
 
-// earned bounds tokens that were earned by sending, in bursts.
-const earned = 64
+// earned bounds, in bursts, the tokens that frames of ours earn; servedBursts
+// the resets that calls earn: 1,000 for clients, as many as nghttp2 allows at once.
+const (
+	earned       = 64
+	servedBursts = 5
+)
 
-// add gives tokens beyond the burst, for frames of ours that a peer may answer.
+// add gives tokens beyond the burst, for frames of ours that a peer may answer
+// or that cross its own.
 func (b *bucket) add(n, burst int32) {
 	if b.level < earned*burst {
 		b.level += n

@@ -162,7 +162,7 @@ func trim(f *hpack.Field) bool {
 		return false
 	}
 	if f.ID == hdr.GRPCMessage && f.Value != "" {
-		*f = hpack.NewUniqueField(f.Name, escapeEnds(f.Value))
+		f.Replace(escapeEnds(f.Value))
 	} else {
 		f.Trim()
 	}

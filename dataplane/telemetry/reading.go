@@ -96,7 +96,10 @@ func (has *registered) read(src Source) *Reading {
 	if src != nil {
 		src.ReadCounters(func(_ int, arrays [][]uint64) {
 			for i, a := range arrays[:min(len(arrays), len(x.scopes))] {
-				if b := blocks[x.scopes[i].kind]; a != nil && b != nil {
+				if a == nil { // as most are, and a worker waits
+					continue
+				}
+				if b := blocks[x.scopes[i].kind]; b != nil {
 					b.add(i, a)
 				}
 			}

@@ -88,7 +88,7 @@ func (h *Handshakes) Serve(ctx context.Context, nc net.Conn, cfg *tls.Config, st
 func (h *Handshakes) turn(ctx context.Context, nc net.Conn, steps Steps) error {
 	left := func() bool { return Gone(nc) }
 	if left() {
-		return errGone
+		return ErrGone
 	}
 	if steps == nil {
 		return h.pace.wait(ctx, left)
@@ -165,7 +165,8 @@ const burst = 32
 
 var (
 	errTooMany = errors.New("worker: too many TLS handshakes")
-	errGone    = errors.New("worker: the client has left before its TLS handshake")
+	// ErrGone says that the client has left while it waited.
+	ErrGone = errors.New("worker: the client has left before its TLS handshake")
 )
 
 // wait returns when it is the caller's turn, or ctx is done. A client that has
@@ -190,7 +191,7 @@ func (p *pace) wait(ctx context.Context, left func() bool) error {
 		}
 	}
 	if left() {
-		return p.leave(el, errGone)
+		return p.leave(el, ErrGone)
 	}
 	return p.leave(el, nil)
 }
@@ -201,9 +202,7 @@ func (p *pace) enter(ctx context.Context) (*list.Element, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if oldest := now.Add(-burst * p.every); p.next.Before(oldest) {
-		p.next = oldest
-	}
+	p.forget(now)
 	n := p.waiting.Len()
 	if end, has := ctx.Deadline(); has && end.Before(p.next.Add(time.Duration(n)*p.every)) {
 		return nil, errTooMany
@@ -219,6 +218,13 @@ func (p *pace) enter(ctx context.Context) (*list.Element, error) {
 	return p.waiting.PushBack(first), nil
 }
 
+// forget drops the turns that nobody took, but for a burst.
+func (p *pace) forget(now time.Time) {
+	if oldest := now.Add(-burst * p.every); p.next.Before(oldest) {
+		p.next = oldest
+	}
+}
+
 // turn returns when the first one may pass.
 func (p *pace) turn() time.Time {
 	p.mu.Lock()
@@ -231,6 +237,7 @@ func (p *pace) leave(el *list.Element, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
+		p.forget(time.Now())
 		p.next = p.next.Add(p.every)
 	}
 	wasFirst := p.waiting.Front() == el

@@ -150,7 +150,9 @@ func TestGoneClientsShakeNoHands(t *testing.T) {
 	_ = client.Close()
 	untilGone(t, nc)
 	hs := &Handshakes{gate: newGate(1), pace: pace{every: time.Hour, next: time.Now().Add(time.Hour)}}
-	if _, err := hs.Serve(t.Context(), nc, &tls.Config{}, nil); !errors.Is(err, errGone) {
+	ctx, cancel := context.WithCancel(t.Context()) // with a deadline it would wait for no turn
+	time.AfterFunc(patience, cancel)
+	if _, err := hs.Serve(ctx, nc, &tls.Config{}, nil); !errors.Is(err, ErrGone) {
 		t.Errorf("Serve says %v", err)
 	}
 }

@@ -45,9 +45,11 @@ const (
 	// new streams: the queue waits for them, but not for ever.
 	dialPause = 250 * time.Millisecond
 	// maxDraining times MaxConnections is the limit of all connections, beyond
-	// which there is one each beyondPause if no other takes new streams.
-	maxDraining = 4
-	beyondPause = time.Second
+	// which there is one each beyondPause if no other takes new streams, up to
+	// mostDraining.
+	maxDraining  = 4
+	mostDraining = 64
+	beyondPause  = time.Second
 )
 
 func (w *Worker) poolOf(h call.Host) *hostPool {
@@ -235,7 +237,7 @@ func (p *hostPool) dial() {
 	for p.head != nil && (p.dials == 0 || p.pending > queuedPerDial*p.dials) &&
 		p.usable() < int(p.opt.MaxConnections) {
 		if len(p.conns) >= maxDraining*int(p.opt.MaxConnections) {
-			if p.usable() > 0 {
+			if p.usable() > 0 || len(p.conns) >= mostDraining*int(p.opt.MaxConnections) {
 				return
 			}
 			if p.w.now < p.noBeyond {

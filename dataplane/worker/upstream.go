@@ -182,7 +182,8 @@ func (u *upConn) full() bool {
 
 // A server takes many resets for an attack (CVE-2023-44487) and ends the
 // connection, with the calls of clients that reset nothing. One client may make
-// us send 100 a second, and the resets of all meet on few connections. So a
+// us send 100 a second and as many as it has calls answered, and the resets of
+// all meet on few connections. So a
 // connection that had wornResets in wornTime finishes its streams, 100 at most
 // where servers say what most do, when another has come in its place. That is
 // about what Netty allows, 200 in 30 s, and within what nghttp2, 1,000 and 33 a

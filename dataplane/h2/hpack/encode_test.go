@@ -259,3 +259,14 @@ func TestEncodeManyEntries(t *testing.T) {
 		}
 	}
 }
+
+// TestReplaceStaysNeverIndexed: what came never-indexed leaves so (RFC 7541
+// §7.1.3), with another value, too.
+func TestReplaceStaysNeverIndexed(t *testing.T) {
+	f := NewUniqueField("grpc-message", "a ")
+	f.flag |= flagNever
+	f.Replace("a%20")
+	if f.flag&flagNever == 0 || f.Value != "a%20" || f.ID != hdr.GRPCMessage {
+		t.Errorf("%+v", f)
+	}
+}

@@ -85,6 +85,14 @@ func isSecret(id hdr.ID, n int) bool {
 // Checked tells whether the field was decoded and has passed Decoder.Check.
 func (f *Field) Checked() bool { return f.flag&flagChecked != 0 }
 
+// Replace gives a decoded field another value, which the encoder does not index,
+// as it does the old one if that came never-indexed.
+func (f *Field) Replace(value string) {
+	never := f.flag & flagNever
+	*f = NewUniqueField(f.Name, value)
+	f.flag |= never
+}
+
 // Trim cuts blanks off both ends of the value of a decoded field, wherever its
 // strings live. Such values are rare: the encoder does not index them.
 func (f *Field) Trim() {
