@@ -307,3 +307,23 @@ func TestPool(t *testing.T) {
 		t.Errorf("%d bytes kept, the limit is %d", p.freeLen, chunkSmall)
 	}
 }
+
+// TestServed: answered calls earn resets, but no more than some bursts of them.
+func TestServed(t *testing.T) {
+	w := newWorld(t, "server")
+	for range 10_000 {
+		w.c.Served()
+	}
+	id, most := 1, int(servedBursts*w.c.lim.ResetBurst)
+	for range most + 1 {
+		if w.c.Dead() {
+			t.Fatalf("dead before reset %d", id/2+1)
+		}
+		w.run(t, fmt.Sprintf("> HEADERS %d std", id))
+		w.run(t, fmt.Sprintf("> RST_STREAM %d CANCEL", id))
+		id += 2
+	}
+	if !w.c.Dead() {
+		t.Errorf("%d resets at once are no attack", most+1)
+	}
+}

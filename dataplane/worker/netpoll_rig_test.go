@@ -272,6 +272,25 @@ func (c *client) send() {
 	c.buf.Reset()
 }
 
+// wantAnswer reads an answer of n bytes.
+func (c *client) wantAnswer(n int) {
+	c.t.Helper()
+	var got []byte
+	for len(got) < n {
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		f, err := c.fr.ReadFrame()
+		if err != nil {
+			c.t.Fatalf("after %d of %d bytes: %v", len(got), n, err)
+		}
+		if d, ok := f.(*http2.DataFrame); ok {
+			got = append(got, d.Data()...)
+		}
+	}
+	if !bytes.Equal(got, pattern(n)) {
+		c.t.Error("the answer is a wrong one")
+	}
+}
+
 // get queues a GET; send sends it.
 func (c *client) get(id uint32, path string) {
 	c.hb.Reset()

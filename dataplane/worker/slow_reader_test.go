@@ -3,7 +3,6 @@
 package worker
 
 import (
-	"bytes"
 	"net"
 	"runtime"
 	"strconv"
@@ -11,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
+	"github.com/sluice-proxy/sluice/dataplane/clock"
 )
 
 // TestSlowReader: a client that takes nothing for so long is given up, whether
@@ -110,20 +109,7 @@ func testLastAnswerIsTaken(t *testing.T, secure bool) {
 		return k.down && k.conn.Dead()
 	})
 	time.Sleep(2 * lingerTime)
-	var got []byte
-	for len(got) < n {
-		_ = c.SetReadDeadline(time.Now().Add(patience))
-		f, err := c.fr.ReadFrame()
-		if err != nil {
-			t.Fatalf("after %d of %d bytes: %v", len(got), n, err)
-		}
-		if d, ok := f.(*http2.DataFrame); ok {
-			got = append(got, d.Data()...)
-		}
-	}
-	if !bytes.Equal(got, pattern(n)) {
-		t.Error("the answer is a wrong one")
-	}
+	c.wantAnswer(n)
 	if err := c.closed(); err != nil {
 		t.Error(err)
 	}
@@ -187,23 +173,47 @@ func testLastAnswerIsDelivered(t *testing.T, secure bool) {
 	time.Sleep(2 * lingerTime) // by then a client that owes nothing is let go
 	_ = c.fr.WritePing(false, [8]byte{3})
 	c.send()
-	var got []byte
-	for len(got) < n {
-		_ = c.SetReadDeadline(time.Now().Add(patience))
-		f, err := c.fr.ReadFrame()
-		if err != nil {
-			t.Fatalf("after %d of %d bytes: %v", len(got), n, err)
-		}
-		if d, ok := f.(*http2.DataFrame); ok {
-			got = append(got, d.Data()...)
-		}
-	}
-	if !bytes.Equal(got, pattern(n)) {
-		t.Error("the answer is a wrong one")
-	}
+	c.wantAnswer(n)
 	poll(t, "the connection has an end", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return w.downs == 0
 	})
 }
+
+// TestPatienceEnds: a client that takes something of its last answers now and
+// then has five minutes, however much is left, less at the drain's deadline or
+// if it sends without end, and half a minute if it takes nothing.
+func TestPatienceEnds(t *testing.T) {
+	for _, tt := range []struct {
+		takes, sends int // each second
+		cutAt        clock.Nanos
+		want         time.Duration
+	}{
+		{takes: 1, want: lingerMost},
+		{takes: 1, cutAt: 10e9, want: 10 * time.Second},
+		{takes: 1, sends: lingerRead/20 + 1, want: 20 * time.Second},
+		{takes: 0, want: lingerStall + time.Second}, // it is looked at first after one
+	} {
+		d := &kernel{queued: 1 << 20}
+		k := &Sock{}
+		k.w, k.patient, k.cutAt = &Worker{driver: d}, true, tt.cutAt
+		k.endAt, k.endMost = clock.Nanos(lingerMost), lingerRead
+		now := clock.Nanos(1e9)
+		for ; now < 3600e9 && k.underWay(now); now += 1e9 {
+			d.queued -= tt.takes
+			k.moved += uint64(tt.sends)
+		}
+		if got := time.Duration(now); got < tt.want-time.Second || got > tt.want+time.Second {
+			t.Errorf("%+v: it had %v", tt, got)
+		}
+	}
+}
+
+// kernel is a driver that knows only what is on its way.
+type kernel struct {
+	Driver
+	queued int
+}
+
+func (d *kernel) Queued(*Sock) int { return d.queued }

@@ -285,13 +285,20 @@ func TestClientGoes(t *testing.T) {
 	other.must(other.cl.WaitEnd())
 }
 
+// startRoute runs a proxy that has one route, by its flags.
+func startRoute(t *testing.T, route string) *proxy {
+	t.Helper()
+	p := &proxy{id: "proxy", port: freePort(t), admin: freePort(t)}
+	p.Process = start(t, p.id, "dataplane", "--listen", fmt.Sprintf("127.0.0.1:%d", p.port), "--route", route, "--admin", fmt.Sprintf("127.0.0.1:%d", p.admin))
+	t.Cleanup(p.Kill)
+	p.waitReady(t)
+	return p
+}
+
 // TestNoRoute: UNIMPLEMENTED for gRPC, 404 otherwise.
 func TestNoRoute(t *testing.T) {
 	srv := listen(t, rawh2.Options{})
-	p := &proxy{id: "proxy", port: freePort(t), admin: freePort(t)}
-	p.Process = start(t, p.id, "dataplane", "--listen", fmt.Sprintf("127.0.0.1:%d", p.port), "--route", "acme.Other="+srv.Addr(), "--admin", fmt.Sprintf("127.0.0.1:%d", p.admin))
-	t.Cleanup(p.Kill)
-	p.waitReady(t)
+	p := startRoute(t, "acme.Other="+srv.Addr())
 	c := connect(t, p.port, rawh2.Options{})
 	cl := c.Open(true, request())
 	must(t, cl.WaitEnd())
@@ -307,10 +314,7 @@ func TestNoRoute(t *testing.T) {
 // have sent all of them costs the connection, and the calls beside them, nothing.
 func TestRefusedCalls(t *testing.T) {
 	srv := listen(t, rawh2.Options{})
-	p := &proxy{id: "proxy", port: freePort(t), admin: freePort(t)}
-	p.Process = start(t, p.id, "dataplane", "--listen", fmt.Sprintf("127.0.0.1:%d", p.port), "--route", "acme.Shop="+srv.Addr(), "--admin", fmt.Sprintf("127.0.0.1:%d", p.admin))
-	t.Cleanup(p.Kill)
-	p.waitReady(t)
+	p := startRoute(t, "acme.Shop="+srv.Addr())
 	c := connect(t, p.port, rawh2.Options{})
 	neighbour := &exchange{T: t, conn: c, srv: srv}
 	neighbour.open(false, request())
